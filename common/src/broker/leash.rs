@@ -1,0 +1,70 @@
+//! A child that does not outlive its parent, however the parent ends.
+//! `PR_SET_PDEATHSIG` is not used: it follows the thread that spawned, which a runtime may end at
+//! any time, and exists on Linux alone. A pipe breaks when its last holder dies, everywhere.
+
+use std::io;
+use std::path::Path;
+use tokio::process::Command;
+
+#[cfg(unix)]
+pub(super) use unix::Leash;
+
+#[cfg(unix)]
+mod unix {
+    use super::{Command, Path, io};
+    use std::io::{PipeWriter, Write as _, pipe};
+
+    /// The shell becomes the server (so the process id is the server's own) after it left a guard
+    /// behind. The guard reads our pipe: a line means that the server ended, the end of the pipe
+    /// that we let go of it or died.
+    const LEASHED: &str = r#"
+        exec 3<&0 </dev/null
+        { read -r _ <&3 || kill -TERM $$; } &
+        exec "$@" 3<&-"#;
+
+    /// Dropping it asks the server to stop (SIGTERM).
+    #[derive(Debug)]
+    pub(in super::super) struct Leash(PipeWriter);
+
+    impl Leash {
+        pub(in super::super) fn command(program: &Path) -> io::Result<(Command, Self)> {
+            let (reader, writer) = pipe()?;
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", LEASHED, "sh"]).arg(program).stdin(reader);
+            // A group of its own: Ctrl-C reaches us first, we drain, then the broker stops.
+            command.process_group(0);
+            Ok((command, Self(writer)))
+        }
+
+        /// The server has ended: its process id may belong to another by now.
+        pub(in super::super) fn release(mut self) {
+            if let Err(err) = self.0.write_all(b"\n") {
+                // The guard is gone too, which is what was wanted.
+                tracing::debug!("the guard of nats-server ended before it was released: {err}");
+            }
+        }
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) use other::Leash;
+
+#[cfg(not(unix))]
+mod other {
+    use super::{Command, Path, io};
+    use std::process::Stdio;
+
+    /// Nothing holds the child here: after a hard kill of this process it has to be ended by hand.
+    #[derive(Debug)]
+    pub(in super::super) struct Leash;
+
+    impl Leash {
+        pub(in super::super) fn command(program: &Path) -> io::Result<(Command, Self)> {
+            let mut command = Command::new(program);
+            command.stdin(Stdio::null());
+            Ok((command, Self))
+        }
+
+        pub(in super::super) fn release(self) {}
+    }
+}

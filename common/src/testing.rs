@@ -1,0 +1,137 @@
+//! For tests with I/O: a private real broker for each, and waiting for facts instead of sleeping.
+//! Where a broker cannot be had the test fails and says what would help; it is never skipped.
+#![allow(clippy::panic, reason = "a test fails by panicking; services are built without this")]
+
+use crate::broker::{Broker, BrokerError, Environment, Options};
+use std::error::Error;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How long a test waits before it says that something will not happen any more. They bound a
+/// failure and never slow down a success.
+pub mod deadline {
+    use std::time::Duration;
+
+    /// A fact that follows from what was just done: some messages, a write, a connection.
+    pub const FACT: Duration = Duration::from_secs(10);
+    /// A fact behind a take-over, a redelivery or a restart.
+    pub const RECOVERY: Duration = Duration::from_secs(30);
+}
+
+/// Between two looks at a fact.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// A broker of this test alone: empty, on a free port, killed and removed when dropped.
+#[derive(Debug)]
+pub struct TestBroker(Broker);
+
+pub async fn broker() -> TestBroker {
+    let options = Options::new(Environment::of_process());
+    TestBroker(Broker::start(options).await.unwrap_or_else(|err| no_broker(&err)))
+}
+
+impl TestBroker {
+    /// A connection of its own, with the client's defaults.
+    pub async fn client(&self) -> async_nats::Client {
+        async_nats::connect(self.url())
+            .await
+            .unwrap_or_else(|err| panic!("the broker at {} refused a client: {err}", self.url()))
+    }
+}
+
+impl Deref for TestBroker {
+    type Target = Broker;
+
+    fn deref(&self) -> &Broker {
+        &self.0
+    }
+}
+
+impl DerefMut for TestBroker {
+    fn deref_mut(&mut self) -> &mut Broker {
+        &mut self.0
+    }
+}
+
+fn no_broker(err: &BrokerError) -> ! {
+    let mut message = format!("this test needs a private broker: {err}");
+    let mut source = err.source();
+    while let Some(cause) = source {
+        message.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    panic!("{message}")
+}
+
+/// What a probe found: `true`, or the value it was looking for.
+pub trait Fact {
+    type Found;
+
+    fn found(self) -> Option<Self::Found>;
+}
+
+impl Fact for bool {
+    type Found = ();
+
+    fn found(self) -> Option<()> {
+        self.then_some(())
+    }
+}
+
+impl<T> Fact for Option<T> {
+    type Found = T;
+
+    fn found(self) -> Self {
+        self
+    }
+}
+
+/// Looks until the probe finds `what`, and fails the test after [`deadline::FACT`].
+pub async fn eventually<F: Fact>(what: &str, probe: impl AsyncFnMut() -> F) -> F::Found {
+    eventually_within(deadline::FACT, what, probe).await
+}
+
+/// [`eventually`] with a deadline of its own. A probe that hangs counts as one that found nothing.
+pub async fn eventually_within<F: Fact>(
+    limit: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> F,
+) -> F::Found {
+    let deadline = Instant::now() + limit;
+    let look = async {
+        loop {
+            if let Some(found) = probe().await.found() {
+                return found;
+            }
+            sleep(LOOK_PAUSE).await;
+        }
+    };
+    match timeout_at(deadline, look).await {
+        Ok(found) => found,
+        Err(_) => panic!("{what}: not within {limit:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{eventually, eventually_within};
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fact_is_waited_for_and_handed_over() {
+        let mut looks = 0;
+        let found = eventually("the third look", async || {
+            looks += 1;
+            (looks == 3).then_some(looks)
+        })
+        .await;
+        assert_eq!(found, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[should_panic(expected = "a ghost: not within 1s")]
+    async fn what_never_comes_true_fails_the_test_by_name() {
+        eventually_within(Duration::from_secs(1), "a ghost", async || false).await;
+    }
+}
