@@ -1,0 +1,182 @@
+//! The connection to the broker: the client, two JetStream contexts and broker time.
+
+use std::time::{Duration, Instant};
+
+use async_nats::{
+    ConnectOptions, Event,
+    jetstream::{self, context::ContextBuilder},
+};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::{Clock, NotATime, Timestamp},
+    stream,
+    subject::Partitions,
+};
+
+/// An ack that has not come by then is *unknown*, and the one rule for that applies.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Making streams and consumers may take the broker longer.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often broker time is read again.
+const CLOCK_EVERY: Duration = Duration::from_secs(5);
+/// Longest pause between two attempts to connect again.
+const RECONNECT_MAX: Duration = Duration::from_millis(500);
+
+/// Where the broker is and how the deployment is partitioned.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NatsConfig {
+    /// Where the broker listens, such as `nats://127.0.0.1:4222`.
+    #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222")]
+    pub nats_url: String,
+    /// How many partitions the deployment has; fixed when its streams are made.
+    #[arg(long, env = "PARTITIONS", default_value_t)]
+    pub partitions: Partitions,
+}
+
+/// The broker cannot be reached or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    /// No connection.
+    #[error("cannot connect to `{url}`")]
+    Connect {
+        /// Where.
+        url: String,
+        /// Why.
+        source: async_nats::ConnectError,
+    },
+    /// The broker did not say what time it is.
+    #[error("cannot read the broker's time: {0}")]
+    Clock(String),
+}
+
+/// A service's access to the broker; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Nats {
+    /// Core NATS.
+    pub client: async_nats::Client,
+    /// For publishing and reading, with a short time-out.
+    pub jetstream: jetstream::Context,
+    /// For making streams and consumers, with a long one.
+    pub admin: jetstream::Context,
+    /// Broker time.
+    pub clock: Clock,
+    /// How the deployment is partitioned.
+    pub partitions: Partitions,
+}
+
+impl Nats {
+    /// Connects as `name`, and learns what time the broker has if it can be asked already.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached.
+    pub async fn connect(config: &NatsConfig, name: &str) -> Result<Self, NatsError> {
+        Self::connect_with(config, options(name)).await
+    }
+
+    /// Connects in the background: for a service that has to work while the broker is away.
+    ///
+    /// # Errors
+    /// When the address makes no sense.
+    pub async fn connect_lazily(config: &NatsConfig, name: &str) -> Result<Self, NatsError> {
+        Self::connect_with(config, options(name).retry_on_initial_connect()).await
+    }
+
+    async fn connect_with(config: &NatsConfig, options: ConnectOptions) -> Result<Self, NatsError> {
+        let client = options
+            .connect(config.nats_url.as_str())
+            .await
+            .map_err(|source| NatsError::Connect { url: config.nats_url.clone(), source })?;
+        Ok(Self::new(client, config.partitions))
+    }
+
+    /// On a client that is connected already.
+    #[must_use]
+    pub fn new(client: async_nats::Client, partitions: Partitions) -> Self {
+        let context = |timeout| ContextBuilder::new().timeout(timeout).build(client.clone());
+        Self {
+            jetstream: context(PUBLISH_TIMEOUT),
+            admin: context(ADMIN_TIMEOUT),
+            clock: Clock::new(),
+            partitions,
+            client,
+        }
+    }
+
+    /// Makes the streams and consumers and sets the clock. Every service does this at its start;
+    /// doing it twice changes nothing.
+    ///
+    /// # Errors
+    /// When the broker refuses or cannot be asked.
+    pub async fn prepare(&self) -> anyhow::Result<()> {
+        stream::provision(&self.admin, self.partitions).await?;
+        self.read_clock().await?;
+        Ok(())
+    }
+
+    /// Reads the broker's time once.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub async fn read_clock(&self) -> Result<(), NatsError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            ts: String,
+        }
+        let failed = |err: &dyn std::fmt::Display| NatsError::Clock(err.to_string());
+        let asked = Instant::now();
+        // Any answer of the JetStream API that carries the server's time will do.
+        let answer = self
+            .client
+            .request(format!("$JS.API.STREAM.INFO.{}", stream::TRIP), "".into())
+            .await
+            .map_err(|err| failed(&err))?;
+        let round_trip = asked.elapsed();
+        let answer: Answer = serde_json::from_slice(&answer.payload).map_err(|err| failed(&err))?;
+        let at: Timestamp = answer.ts.parse().map_err(|err: NotATime| failed(&err))?;
+        self.clock.observe(at, round_trip);
+        Ok(())
+    }
+
+    /// Keeps broker time until shutdown. A broker that is away is no reason to stop: the offset
+    /// stays what it was.
+    ///
+    /// # Errors
+    /// Never; the signature lets it stand beside a service's other parts in a `try_join!`.
+    pub async fn keep_clock(&self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let mut every = tokio::time::interval(CLOCK_EVERY);
+        while shutdown.run_until_cancelled(every.tick()).await.is_some() {
+            if let Err(err) = self.read_clock().await {
+                tracing::debug!(error = %err, "broker time not read");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the connection stands.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+}
+
+fn options(name: &str) -> ConnectOptions {
+    ConnectOptions::new()
+        .name(name)
+        .ping_interval(Duration::from_secs(5))
+        .reconnect_delay_callback(|attempts| {
+            let exponent = u32::try_from(attempts.min(10)).unwrap_or(10);
+            Duration::from_millis(10).saturating_mul(1 << exponent).min(RECONNECT_MAX)
+        })
+        .event_callback(|event| async move {
+            match event {
+                Event::Connected | Event::Draining | Event::Closed => {
+                    tracing::debug!(%event, "broker connection");
+                }
+                // A forbidden publish looks like a time-out to its caller; only this tells why.
+                Event::ServerError(err) => tracing::error!(error = %err, "the broker refused"),
+                other => tracing::warn!(event = %other, "broker connection"),
+            }
+        })
+}

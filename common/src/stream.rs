@@ -1,0 +1,371 @@
+//! Every stream and every consumer of the system, and the one function that makes them so.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    self,
+    consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, pull},
+    stream::{
+        Compression, Config, DiscardPolicy, PersistenceMode, Republish, RetentionPolicy,
+        StorageType,
+    },
+};
+
+use crate::subject::{self, Partitions};
+
+/// Frames of pings. The only stream that is not synced before its ack.
+pub const PINGS: &str = "PINGS";
+/// Durable commands to drivers: a work queue, so a command has one handler.
+pub const DRIVER_CMD: &str = "DRIVER_CMD";
+/// Driver events, their timers, and what these fire.
+pub const DRIVER: &str = "DRIVER";
+/// Trip events, their timers, and what these fire.
+pub const TRIP: &str = "TRIP";
+/// Rider events, written through the outbox.
+pub const RIDER: &str = "RIDER";
+/// Recurring schedules.
+pub const CRON: &str = "CRON";
+/// Full copies of messages that could not be handled.
+pub const DLQ: &str = "DLQ";
+/// What the broker says of messages that used up their tries without an answer.
+pub const ADVISORIES: &str = "ADVISORIES";
+
+/// The group whose one member owns a partition's consumer.
+pub const OWNER_GROUP: &str = "owner";
+/// Deliveries of one message before it goes to the DLQ.
+pub const TRIES_MAX: i64 = 5;
+/// How long the broker waits for an ack; a handler at work says so three times in that time.
+pub const ACK_WAIT: Duration = Duration::from_millis(1_500);
+/// A silent owner loses its partition after this. Longer than [`ACK_WAIT`], else the next owner
+/// would see new messages before the old one's unacknowledged ones.
+pub const PIN_TIMEOUT: Duration = Duration::from_millis(2_400);
+/// How long one pull waits; a third of [`PIN_TIMEOUT`] at most, or the pin is lost between pulls.
+pub const PULL_EXPIRES: Duration = Duration::from_millis(800);
+/// Frames in flight to one owner of a partition of pings.
+pub const PINGS_IN_FLIGHT: i64 = 256;
+/// Messages in flight to all workers of one kind.
+pub const WORKER_IN_FLIGHT: i64 = 64;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const MIB: i64 = 1024 * 1024;
+
+/// Why the broker is not as the system needs it.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvisionError {
+    /// The stream exists with settings that cannot be changed in place.
+    #[error("stream `{stream}` exists with other settings that cannot be changed in place")]
+    Unchangeable {
+        /// Which stream.
+        stream: String,
+        /// What the broker said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The consumer exists with settings that cannot be changed in place.
+    #[error("consumer `{consumer}` of `{stream}` cannot be made as it should be")]
+    Consumer {
+        /// Of which stream.
+        stream: String,
+        /// Which consumer.
+        consumer: String,
+        /// What the broker said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// This deployment was made with another number of partitions.
+    #[error(
+        "stream `{stream}` was made for {found} partitions, not {wanted}: the number is fixed when a deployment is made"
+    )]
+    OtherPartitions {
+        /// Which stream says so.
+        stream: String,
+        /// How many it was made for.
+        found: String,
+        /// How many are configured now.
+        wanted: Partitions,
+    },
+}
+
+/// Where a stream keeps how many partitions it was made for.
+const PARTITIONS_KEY: &str = "partitions";
+
+fn file(name: &str, subjects: &[&str], partitions: Partitions) -> Config {
+    Config {
+        name: name.to_owned(),
+        subjects: subjects.iter().map(ToString::to_string).collect(),
+        storage: StorageType::File,
+        allow_direct: true,
+        metadata: [(PARTITIONS_KEY.to_owned(), partitions.to_string())].into(),
+        ..Config::default()
+    }
+}
+
+/// Facts with timers: no limit of size or age, because an un-fired timer would silently go first.
+fn facts(name: &str, subjects: &[&str], event: &str, partitions: Partitions) -> Config {
+    Config {
+        allow_message_schedules: true,
+        allow_message_ttl: true,
+        republish: Some(Republish {
+            source: format!("{event}.>"),
+            destination: format!("live.{event}.>"),
+            headers_only: false,
+        }),
+        ..file(name, subjects, partitions)
+    }
+}
+
+/// The settings of every stream.
+#[must_use]
+pub fn streams(partitions: Partitions) -> Vec<Config> {
+    vec![
+        Config {
+            discard: DiscardPolicy::Old,
+            max_age: 10 * MINUTE,
+            max_bytes: 512 * MIB,
+            compression: Some(Compression::S2),
+            persist_mode: Some(PersistenceMode::Async),
+            ..file(PINGS, &["ping.*"], partitions)
+        },
+        Config {
+            retention: RetentionPolicy::WorkQueue,
+            discard: DiscardPolicy::New,
+            max_bytes: 256 * MIB,
+            allow_message_ttl: true,
+            ..file(DRIVER_CMD, &["driver.command.>"], partitions)
+        },
+        facts(
+            DRIVER,
+            &["driver.event.>", "driver.timer.>", "driver.due.>"],
+            subject::DRIVER.event,
+            partitions,
+        ),
+        facts(
+            TRIP,
+            &["trip.event.>", "trip.timer.>", "trip.due.>"],
+            subject::TRIP.event,
+            partitions,
+        ),
+        Config {
+            discard: DiscardPolicy::New,
+            max_bytes: 1024 * MIB,
+            ..file(RIDER, &["rider.event.>"], partitions)
+        },
+        Config { allow_message_schedules: true, ..file(CRON, &["cron.>"], partitions) },
+        Config {
+            discard: DiscardPolicy::New,
+            max_bytes: 256 * MIB,
+            max_age: 30 * DAY,
+            ..file(DLQ, &["dlq.>"], partitions)
+        },
+        Config {
+            discard: DiscardPolicy::Old,
+            max_bytes: 16 * MIB,
+            max_age: 30 * DAY,
+            ..file(ADVISORIES, &["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"], partitions)
+        },
+    ]
+}
+
+/// What a consumer is for decides how it is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsumerKind {
+    /// Strict order, one message in flight, one owner: everything that feeds a decider.
+    Lane,
+    /// A window of messages in flight to whoever is free: effects outside.
+    Worker,
+    /// A window in flight, one owner, last writer wins: pings.
+    Pings,
+}
+
+/// A durable consumer, or one for each partition.
+#[derive(Debug, Clone, Copy)]
+pub struct ConsumerSpec {
+    /// Its name; the partition's number is appended where there is one for each.
+    pub name: &'static str,
+    /// The stream that it reads.
+    pub stream: &'static str,
+    /// Prefixes of the subjects that it reads: `<prefix>.<p>.>`, or `<prefix>.>` for a worker.
+    pub prefixes: &'static [&'static str],
+    /// How it reads.
+    pub kind: ConsumerKind,
+    /// Whether it begins with what is new, rather than with the first message.
+    pub only_new: bool,
+}
+
+/// `driver` executes commands to drivers.
+pub const DRIVER_COMMANDS: ConsumerSpec = ConsumerSpec {
+    name: "driver-command",
+    stream: DRIVER_CMD,
+    prefixes: &["driver.command"],
+    kind: ConsumerKind::Lane,
+    only_new: false,
+};
+/// `driver` reacts to its own timers.
+pub const DRIVER_TIMERS: ConsumerSpec = ConsumerSpec {
+    name: "driver-due",
+    stream: DRIVER,
+    prefixes: &["driver.due"],
+    kind: ConsumerKind::Lane,
+    only_new: false,
+};
+/// `trip` takes up requested rides.
+pub const TRIP_REQUESTS: ConsumerSpec = ConsumerSpec {
+    name: "trip-request",
+    stream: RIDER,
+    prefixes: &["rider.event"],
+    kind: ConsumerKind::Lane,
+    only_new: false,
+};
+/// `trip`'s process manager: tells drivers what trip events mean for them; and its timers.
+pub const TRIP_PROCESS: ConsumerSpec = ConsumerSpec {
+    name: "trip-process",
+    stream: TRIP,
+    prefixes: &["trip.event", "trip.due"],
+    kind: ConsumerKind::Lane,
+    only_new: false,
+};
+/// `trip` reacts to what drivers did.
+pub const TRIP_DRIVERS: ConsumerSpec = ConsumerSpec {
+    name: "trip-driver",
+    stream: DRIVER,
+    prefixes: &["driver.event"],
+    kind: ConsumerKind::Lane,
+    only_new: false,
+};
+/// `rider` charges what ended trips cost.
+pub const RIDER_PAYMENTS: ConsumerSpec = ConsumerSpec {
+    name: "rider-payments",
+    stream: TRIP,
+    prefixes: &["trip.event"],
+    kind: ConsumerKind::Worker,
+    only_new: false,
+};
+/// `location` reads pings.
+pub const LOCATION_PINGS: ConsumerSpec = ConsumerSpec {
+    name: "location-pings",
+    stream: PINGS,
+    prefixes: &["ping"],
+    kind: ConsumerKind::Pings,
+    only_new: false,
+};
+
+/// Every durable consumer.
+pub const CONSUMERS: [ConsumerSpec; 7] = [
+    DRIVER_COMMANDS,
+    DRIVER_TIMERS,
+    TRIP_REQUESTS,
+    TRIP_PROCESS,
+    TRIP_DRIVERS,
+    RIDER_PAYMENTS,
+    LOCATION_PINGS,
+];
+
+impl ConsumerSpec {
+    /// The durable name of this partition's consumer (or of the one that a worker kind has).
+    #[must_use]
+    pub fn durable(&self, partition: u32) -> String {
+        match self.kind {
+            ConsumerKind::Worker => self.name.to_owned(),
+            ConsumerKind::Lane | ConsumerKind::Pings => format!("{}-{partition}", self.name),
+        }
+    }
+
+    /// The partitions that have a consumer of their own; a worker has one for all.
+    #[must_use]
+    pub fn partitions(&self, partitions: Partitions) -> std::ops::Range<u32> {
+        match self.kind {
+            ConsumerKind::Worker => 0..1,
+            ConsumerKind::Lane | ConsumerKind::Pings => partitions.all(),
+        }
+    }
+
+    fn filters(&self, partition: u32) -> Vec<String> {
+        self.prefixes
+            .iter()
+            .map(|prefix| match self.kind {
+                ConsumerKind::Worker => format!("{prefix}.>"),
+                ConsumerKind::Lane => subject::partition_filter(prefix, partition),
+                ConsumerKind::Pings => format!("{prefix}.{partition}"),
+            })
+            .collect()
+    }
+
+    /// The consumer's settings.
+    #[must_use]
+    pub fn config(&self, partition: u32) -> pull::Config {
+        let shared = pull::Config {
+            durable_name: Some(self.durable(partition)),
+            filter_subjects: self.filters(partition),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            max_deliver: TRIES_MAX,
+            deliver_policy: if self.only_new { DeliverPolicy::New } else { DeliverPolicy::All },
+            ..pull::Config::default()
+        };
+        let owned = |max_ack_pending| pull::Config {
+            max_ack_pending,
+            priority_policy: PriorityPolicy::PinnedClient,
+            priority_groups: vec![OWNER_GROUP.to_owned()],
+            priority_timeout: PIN_TIMEOUT,
+            ..shared.clone()
+        };
+        match self.kind {
+            ConsumerKind::Lane => owned(1),
+            ConsumerKind::Pings => owned(PINGS_IN_FLIGHT),
+            ConsumerKind::Worker => {
+                pull::Config { max_ack_pending: WORKER_IN_FLIGHT, ..shared.clone() }
+            }
+        }
+    }
+}
+
+/// Makes every stream and consumer as declared above. Doing it twice changes nothing. What exists
+/// with other settings is updated where the broker can, and refused loudly where it cannot.
+///
+/// # Errors
+/// When a stream or consumer cannot be made so.
+pub async fn provision(
+    jetstream: &jetstream::Context,
+    partitions: Partitions,
+) -> Result<(), ProvisionError> {
+    for config in streams(partitions) {
+        provision_stream(jetstream, config, partitions).await?;
+    }
+    // All partitions' consumers exist before the first command: a work queue stores silently what
+    // nobody reads.
+    for spec in CONSUMERS {
+        for partition in spec.partitions(partitions) {
+            let durable = spec.durable(partition);
+            jetstream
+                .create_consumer_on_stream(spec.config(partition), spec.stream)
+                .await
+                .map_err(|source| ProvisionError::Consumer {
+                    stream: spec.stream.to_owned(),
+                    consumer: durable,
+                    source: source.into(),
+                })?;
+        }
+    }
+    Ok(())
+}
+
+async fn provision_stream(
+    jetstream: &jetstream::Context,
+    config: Config,
+    partitions: Partitions,
+) -> Result<(), ProvisionError> {
+    let stream = config.name.clone();
+    let refused = |source| ProvisionError::Unchangeable { stream: stream.clone(), source };
+    match jetstream.get_stream(&stream).await {
+        Ok(existing) => {
+            let found = existing.cached_info().config.metadata.get(PARTITIONS_KEY).cloned();
+            if let Some(found) = found.filter(|found| *found != partitions.to_string()) {
+                return Err(ProvisionError::OtherPartitions { stream, found, wanted: partitions });
+            }
+            jetstream.update_stream(&config).await.map_err(|err| refused(err.into()))?;
+        }
+        Err(_) => {
+            jetstream.create_stream(config).await.map_err(|err| refused(err.into()))?;
+        }
+    }
+    Ok(())
+}
