@@ -1,0 +1,469 @@
+//! The rules as sentences, then the laws that hold for every history.
+
+use std::time::Duration;
+
+use common::{
+    clock::Timestamp,
+    id::{OfferId, TripId},
+    money::{Currency, Money},
+};
+use proptest::{collection::vec, prelude::*};
+use uuid::Uuid;
+
+use super::{
+    ACCEPT_GRACE, CLOSED_OFFERS_MAX, Driver, DriverCommand, DriverEvent, Duty, Engagement,
+    OFFER_TIME, OfferEnd, OfferTerms, Pair, Rejection, decide, evolve,
+};
+
+const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
+const FIRST: u128 = 1;
+const SECOND: u128 = 2;
+
+fn pair(number: u128) -> Pair {
+    Pair {
+        trip: TripId(Uuid::from_u128(1000 + number)),
+        offer: OfferId(Uuid::from_u128(2000 + number)),
+    }
+}
+
+fn terms() -> OfferTerms {
+    OfferTerms {
+        pickup_eta_s: 120,
+        pickup_distance_m: 900,
+        fare: Money::new(12_300, Currency::SEK),
+        trip_distance_m: 4_000,
+        trip_duration_s: 600,
+    }
+}
+
+fn expiry() -> Timestamp {
+    START.plus(OFFER_TIME)
+}
+
+fn online() -> DriverEvent {
+    DriverEvent::WentOnline
+}
+fn offered(number: u128) -> DriverEvent {
+    DriverEvent::Offered { pair: pair(number), expires_at: expiry(), terms: terms() }
+}
+fn accepted(number: u128) -> DriverEvent {
+    DriverEvent::OfferAccepted { pair: pair(number) }
+}
+fn lapsed(number: u128) -> DriverEvent {
+    DriverEvent::OfferLapsed { pair: pair(number) }
+}
+fn declined(number: u128) -> DriverEvent {
+    DriverEvent::OfferDeclined { pair: pair(number), reason: "too_far".into() }
+}
+fn refused(number: u128, why: OfferEnd) -> DriverEvent {
+    DriverEvent::OfferRefused { pair: pair(number), why }
+}
+fn released(number: u128, early: bool) -> DriverEvent {
+    DriverEvent::Released { pair: pair(number), why: "completed".into(), early }
+}
+fn went_offline(ended: Option<u128>) -> DriverEvent {
+    DriverEvent::WentOffline { silent: false, ended: ended.map(pair) }
+}
+
+fn offer(number: u128) -> DriverCommand {
+    DriverCommand::Offer { pair: pair(number), terms: terms() }
+}
+fn accept(number: u128) -> DriverCommand {
+    DriverCommand::Accept { offer: pair(number).offer }
+}
+fn decline(number: u128) -> DriverCommand {
+    DriverCommand::Decline { offer: pair(number).offer, reason: "too_far".into() }
+}
+fn release(number: u128) -> DriverCommand {
+    DriverCommand::Release { pair: pair(number), why: "completed".into() }
+}
+fn silent_for(silent_s: u32) -> DriverCommand {
+    DriverCommand::MarkLost { silent_s }
+}
+
+struct Given(Driver, Timestamp);
+struct Then(Driver, Result<Option<DriverEvent>, Rejection>);
+
+fn given(events: &[DriverEvent]) -> Given {
+    Given(
+        events.iter().fold(Driver::default(), |driver, event| evolve(driver, event, START)),
+        START,
+    )
+}
+
+impl Given {
+    fn after(self, time: Duration) -> Self {
+        Self(self.0, self.1.plus(time))
+    }
+
+    fn when(self, command: DriverCommand) -> Then {
+        let decision = decide(&self.0, &command, self.1);
+        let driver = match &decision {
+            Ok(Some(event)) => evolve(self.0, event, self.1),
+            Ok(None) | Err(_) => self.0,
+        };
+        Then(driver, decision)
+    }
+}
+
+impl Then {
+    fn then(self, event: DriverEvent) -> Driver {
+        assert_eq!(self.1, Ok(Some(event)));
+        self.0
+    }
+
+    fn then_nothing(self) -> Driver {
+        assert_eq!(self.1, Ok(None));
+        self.0
+    }
+
+    fn then_rejected(self, rejection: Rejection) {
+        assert_eq!(self.1, Err(rejection));
+    }
+}
+
+fn is_idle(driver: &Driver) -> bool {
+    matches!(driver.duty, Duty::Online(Engagement::Idle { .. }))
+}
+
+#[test]
+fn an_idle_online_driver_gets_an_offer_for_fifteen_seconds() {
+    let driver = given(&[online()]).when(offer(FIRST)).then(offered(FIRST));
+    assert_eq!(driver.offered().unwrap().expires_at, START.plus(Duration::from_secs(15)));
+}
+
+#[test]
+fn the_same_offer_again_says_nothing() {
+    given(&[online(), offered(FIRST)]).when(offer(FIRST)).then_nothing();
+    given(&[online(), offered(FIRST), accepted(FIRST)]).when(offer(FIRST)).then_nothing();
+}
+
+#[test]
+fn a_busy_driver_refuses_a_second_offer_and_keeps_the_first() {
+    let driver = given(&[online(), offered(FIRST)])
+        .when(offer(SECOND))
+        .then(refused(SECOND, OfferEnd::Busy));
+    assert_eq!(driver.pair(), Some(pair(FIRST)));
+    given(&[online(), offered(FIRST), accepted(FIRST)])
+        .when(offer(SECOND))
+        .then(refused(SECOND, OfferEnd::Busy));
+    given(&[online(), offered(FIRST), accepted(FIRST), DriverEvent::Finishing])
+        .when(offer(SECOND))
+        .then(refused(SECOND, OfferEnd::Busy));
+}
+
+#[test]
+fn an_offline_driver_refuses_and_the_trip_hears_of_it() {
+    given(&[]).when(offer(FIRST)).then(refused(FIRST, OfferEnd::Offline));
+    assert_eq!(
+        refused(FIRST, OfferEnd::Offline).ended_offer(),
+        Some((pair(FIRST), OfferEnd::Offline))
+    );
+}
+
+#[test]
+fn an_offer_that_ended_does_not_come_again() {
+    given(&[online(), offered(FIRST), declined(FIRST)])
+        .when(offer(FIRST))
+        .then_rejected(Rejection::OfferClosed);
+}
+
+#[test]
+fn only_the_offer_in_hand_can_be_accepted() {
+    given(&[online(), offered(FIRST)]).when(accept(FIRST)).then(accepted(FIRST));
+    given(&[online(), offered(FIRST)]).when(accept(SECOND)).then_rejected(Rejection::OfferUnknown);
+    given(&[online()]).when(accept(FIRST)).then_rejected(Rejection::OfferUnknown);
+}
+
+#[test]
+fn accepting_twice_says_nothing_the_second_time() {
+    given(&[online(), offered(FIRST), accepted(FIRST)]).when(accept(FIRST)).then_nothing();
+    given(&[online(), offered(FIRST), accepted(FIRST), DriverEvent::Finishing])
+        .when(accept(FIRST))
+        .then_nothing();
+}
+
+#[test]
+fn an_acceptance_that_travelled_past_the_expiry_counts_for_a_second() {
+    let in_time = OFFER_TIME + ACCEPT_GRACE;
+    given(&[online(), offered(FIRST)]).after(in_time).when(accept(FIRST)).then(accepted(FIRST));
+    given(&[online(), offered(FIRST)])
+        .after(in_time + Duration::from_micros(1))
+        .when(accept(FIRST))
+        .then_rejected(Rejection::OfferLapsed);
+}
+
+#[test]
+fn who_accepts_a_closed_offer_learns_why_not() {
+    given(&[online(), offered(FIRST), lapsed(FIRST)])
+        .when(accept(FIRST))
+        .then_rejected(Rejection::OfferLapsed);
+    given(&[online(), offered(FIRST), released(FIRST, false)])
+        .when(accept(FIRST))
+        .then_rejected(Rejection::OfferWithdrawn);
+}
+
+#[test]
+fn declining_ends_the_offer_in_one_event() {
+    let driver = given(&[online(), offered(FIRST)]).when(decline(FIRST)).then(declined(FIRST));
+    assert!(is_idle(&driver));
+    assert_eq!(declined(FIRST).ended_offer(), Some((pair(FIRST), OfferEnd::Declined)));
+}
+
+#[test]
+fn declining_what_one_does_not_have_any_more_says_nothing() {
+    given(&[online(), offered(FIRST), declined(FIRST)]).when(decline(FIRST)).then_nothing();
+    given(&[online(), offered(FIRST), lapsed(FIRST)]).when(decline(FIRST)).then_nothing();
+    given(&[online()]).when(decline(FIRST)).then_rejected(Rejection::OfferUnknown);
+}
+
+#[test]
+fn an_accepted_offer_cannot_be_declined() {
+    given(&[online(), offered(FIRST), accepted(FIRST)])
+        .when(decline(FIRST))
+        .then_rejected(Rejection::OnTrip { trip: pair(FIRST).trip });
+}
+
+#[test]
+fn an_unanswered_offer_lapses() {
+    let driver = given(&[online(), offered(FIRST)])
+        .after(OFFER_TIME + ACCEPT_GRACE)
+        .when(DriverCommand::LapseOffer)
+        .then(lapsed(FIRST));
+    assert!(is_idle(&driver));
+    given(&[online(), offered(FIRST), accepted(FIRST)])
+        .when(DriverCommand::LapseOffer)
+        .then_nothing();
+}
+
+#[test]
+fn the_timer_of_an_earlier_offer_does_not_end_the_next_one() {
+    given(&[online(), offered(FIRST), declined(FIRST), offered(SECOND)])
+        .after(Duration::from_secs(14))
+        .when(DriverCommand::LapseOffer)
+        .then_nothing();
+}
+
+#[test]
+fn going_offline_with_an_offer_in_hand_is_one_event_that_ends_both() {
+    let driver = given(&[online(), offered(FIRST)])
+        .when(DriverCommand::GoOffline)
+        .then(went_offline(Some(FIRST)));
+    assert_eq!(driver.duty, Duty::Offline);
+    assert_eq!(went_offline(Some(FIRST)).ended_offer(), Some((pair(FIRST), OfferEnd::Offline)));
+}
+
+#[test]
+fn nobody_goes_offline_on_a_trip() {
+    given(&[online(), offered(FIRST), accepted(FIRST)])
+        .when(DriverCommand::GoOffline)
+        .then_rejected(Rejection::OnTrip { trip: pair(FIRST).trip });
+}
+
+#[test]
+fn a_finishing_driver_is_offline_with_the_end_of_the_trip() {
+    let on_trip = [online(), offered(FIRST), accepted(FIRST)];
+    let driver = given(&on_trip).when(DriverCommand::Finish).then(DriverEvent::Finishing);
+    assert_eq!(driver.trip(), Some(pair(FIRST).trip));
+    let finishing = [online(), offered(FIRST), accepted(FIRST), DriverEvent::Finishing];
+    given(&finishing).when(DriverCommand::GoOffline).then_nothing();
+    let driver = given(&finishing).when(release(FIRST)).then(released(FIRST, false));
+    assert_eq!(driver.duty, Duty::Offline);
+}
+
+#[test]
+fn finishing_without_a_trip_is_going_offline() {
+    given(&[online()]).when(DriverCommand::Finish).then(went_offline(None));
+    given(&[online(), offered(FIRST)]).when(DriverCommand::Finish).then(went_offline(Some(FIRST)));
+    given(&[]).when(DriverCommand::Finish).then_nothing();
+}
+
+#[test]
+fn a_finishing_driver_may_change_their_mind() {
+    let driver = given(&[online(), offered(FIRST), accepted(FIRST), DriverEvent::Finishing])
+        .when(DriverCommand::GoOnline)
+        .then(online());
+    assert_eq!(driver.trip(), Some(pair(FIRST).trip));
+    assert!(is_idle(&evolve(driver, &released(FIRST, false), START)));
+}
+
+#[test]
+fn duty_said_twice_says_nothing() {
+    given(&[online()]).when(DriverCommand::GoOnline).then_nothing();
+    given(&[]).when(DriverCommand::GoOffline).then_nothing();
+}
+
+#[test]
+fn a_release_frees_the_driver_of_that_pair_only() {
+    let on_trip = [online(), offered(FIRST), accepted(FIRST)];
+    assert!(is_idle(&given(&on_trip).when(release(FIRST)).then(released(FIRST, false))));
+    let driver = given(&on_trip).when(release(SECOND)).then(released(SECOND, true));
+    assert_eq!(driver.pair(), Some(pair(FIRST)));
+}
+
+#[test]
+fn a_release_that_names_another_trip_for_the_same_offer_changes_nothing() {
+    let strange = Pair { trip: pair(SECOND).trip, offer: pair(FIRST).offer };
+    given(&[online(), offered(FIRST), accepted(FIRST)])
+        .when(DriverCommand::Release { pair: strange, why: "completed".into() })
+        .then_nothing();
+}
+
+#[test]
+fn an_offer_in_hand_can_be_released_and_the_trip_is_not_told_what_it_said() {
+    let driver =
+        given(&[online(), offered(FIRST)]).when(release(FIRST)).then(released(FIRST, false));
+    assert!(is_idle(&driver));
+    assert_eq!(released(FIRST, false).ended_offer(), None);
+}
+
+#[test]
+fn a_release_before_the_offer_is_remembered_and_the_late_offer_refused() {
+    given(&[online()]).when(release(FIRST)).then(released(FIRST, true));
+    given(&[online(), released(FIRST, true)])
+        .when(offer(FIRST))
+        .then_rejected(Rejection::OfferClosed);
+    given(&[online(), released(FIRST, true)]).when(release(FIRST)).then_nothing();
+}
+
+#[test]
+fn a_release_of_what_the_driver_ended_says_nothing() {
+    given(&[online(), offered(FIRST), declined(FIRST)]).when(release(FIRST)).then_nothing();
+    given(&[refused(FIRST, OfferEnd::Offline)]).when(release(FIRST)).then_nothing();
+}
+
+#[test]
+fn only_the_last_sixteen_closed_offers_are_remembered() {
+    let driver = (0..40)
+        .fold(Driver::default(), |driver, number| evolve(driver, &released(number, true), START));
+    assert_eq!(driver.closed.iter().count(), CLOSED_OFFERS_MAX);
+    assert_eq!(driver.closed.get(pair(39).offer), Some(OfferEnd::Released));
+    assert_eq!(driver.closed.get(pair(0).offer), None);
+}
+
+#[test]
+fn a_lost_driver_loses_the_offer_and_stays_online() {
+    let lost = DriverEvent::Lost { pair: pair(FIRST), silent_s: 61 };
+    assert_eq!(lost.ended_offer(), Some((pair(FIRST), OfferEnd::Lost)));
+    let driver = given(&[online(), offered(FIRST)]).when(silent_for(61)).then(lost);
+    assert!(is_idle(&driver));
+}
+
+#[test]
+fn five_silent_minutes_end_an_idle_duty() {
+    let hour = Duration::from_secs(3600);
+    given(&[online()]).after(hour).when(silent_for(299)).then_nothing();
+    given(&[online()])
+        .after(hour)
+        .when(silent_for(300))
+        .then(DriverEvent::WentOffline { silent: true, ended: None });
+    given(&[]).when(silent_for(300)).then_nothing();
+}
+
+#[test]
+fn who_has_just_gone_online_is_not_sent_home_for_the_silence_before() {
+    given(&[online()]).after(Duration::from_secs(10)).when(silent_for(4000)).then_nothing();
+}
+
+#[test]
+fn silence_never_ends_a_trip() {
+    given(&[online(), offered(FIRST), accepted(FIRST)]).when(silent_for(9000)).then_nothing();
+}
+
+/// Few offers, so that commands meet: ids, in any order, with any repetition.
+fn any_command() -> impl Strategy<Value = DriverCommand> {
+    let number = 0..6_u128;
+    prop_oneof![
+        Just(DriverCommand::GoOnline),
+        Just(DriverCommand::GoOnline),
+        Just(DriverCommand::Finish),
+        Just(DriverCommand::GoOffline),
+        Just(DriverCommand::LapseOffer),
+        number.clone().prop_map(offer),
+        number.clone().prop_map(offer),
+        number.clone().prop_map(accept),
+        number.clone().prop_map(accept),
+        number.clone().prop_map(decline),
+        number.prop_map(release),
+        (0..600_u32).prop_map(silent_for),
+    ]
+}
+
+fn any_event() -> impl Strategy<Value = DriverEvent> {
+    let number = 0..6_u128;
+    prop_oneof![
+        Just(online()),
+        Just(DriverEvent::Finishing),
+        proptest::option::of(number.clone()).prop_map(went_offline),
+        number.clone().prop_map(offered),
+        number.clone().prop_map(|n| refused(n, OfferEnd::Busy)),
+        number.clone().prop_map(accepted),
+        number.clone().prop_map(declined),
+        number.clone().prop_map(lapsed),
+        number.clone().prop_map(|n| DriverEvent::Lost { pair: pair(n), silent_s: 61 }),
+        (number, any::<bool>()).prop_map(|(n, early)| released(n, early)),
+    ]
+}
+
+/// What happened, when each command came so many seconds after the one before.
+fn history(commands: &[(DriverCommand, u64)]) -> Vec<DriverEvent> {
+    let (mut driver, mut now, mut events) = (Driver::default(), START, Vec::new());
+    for (command, pause_s) in commands {
+        now = now.plus(Duration::from_secs(*pause_s));
+        if let Ok(Some(event)) = decide(&driver, command, now) {
+            driver = evolve(driver, &event, now);
+            events.push(event);
+        }
+    }
+    events
+}
+
+proptest! {
+    #[test]
+    fn folding_never_fails_whatever_the_events(events in vec(any_event(), 0..40)) {
+        let driver = given(&events).0;
+        prop_assert!(driver.closed.iter().count() <= CLOSED_OFFERS_MAX);
+    }
+
+    #[test]
+    fn repeating_a_command_says_nothing_new(
+        commands in vec((any_command(), 0..20_u64), 0..40),
+        command in any_command(),
+    ) {
+        let now = START.plus(Duration::from_secs(7200));
+        let driver = given(&history(&commands)).0;
+        if let Ok(Some(event)) = decide(&driver, &command, now) {
+            let driver = evolve(driver, &event, now);
+            prop_assert!(!matches!(decide(&driver, &command, now), Ok(Some(_))), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn a_driver_has_one_engagement_and_every_offer_ends_once(
+        commands in vec((any_command(), 0..20_u64), 0..60),
+    ) {
+        let (mut open, mut ended) = (None, Vec::new());
+        for event in history(&commands) {
+            match &event {
+                DriverEvent::Offered { pair, .. } => {
+                    prop_assert_eq!(open, None, "a second engagement");
+                    prop_assert!(!ended.contains(pair), "an offer came back");
+                    open = Some(*pair);
+                }
+                DriverEvent::OfferAccepted { pair } => prop_assert_eq!(open, Some(*pair)),
+                _ => {}
+            }
+            let end = match &event {
+                DriverEvent::Released { pair, early: false, .. } => Some(*pair),
+                DriverEvent::OfferRefused { .. } => None,
+                _ => event.ended_offer().map(|(pair, _)| pair),
+            };
+            if let Some(pair) = end {
+                prop_assert_eq!(open, Some(pair), "what was not open ended");
+                prop_assert!(!ended.contains(&pair), "an offer ended twice");
+                ended.push(pair);
+                open = None;
+            }
+        }
+    }
+}
