@@ -414,10 +414,8 @@ pub mod dead {
 /// Tells the broker, while something takes its time, that it is being worked on.
 async fn with_progress<T>(message: &jetstream::Message, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
-    let mut ticks = tokio::time::interval_at(
-        tokio::time::Instant::now() + ACK_WAIT / 3,
-        ACK_WAIT / 3,
-    );
+    let mut ticks =
+        tokio::time::interval_at(tokio::time::Instant::now() + ACK_WAIT / 3, ACK_WAIT / 3);
     loop {
         tokio::select! {
             biased;

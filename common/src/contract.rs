@@ -39,6 +39,7 @@ pub struct Malformed {
 
 impl Malformed {
     /// This field is wrong, for that reason.
+    #[allow(clippy::needless_pass_by_value, reason = "errors are handed over where they are made")]
     pub fn new(what: &'static str, why: impl ToString) -> Self {
         Self { what, why: why.to_string() }
     }

@@ -15,12 +15,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    clock::Timestamp,
-    contract::Malformed,
-    envelope::Envelope,
-    nats::Nats,
-};
+use crate::{clock::Timestamp, contract::Malformed, envelope::Envelope, nats::Nats};
 
 /// Pause before a reader that lost its consumer makes a new one.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -93,8 +88,8 @@ impl CaughtUp {
     /// Waits until it has.
     pub async fn wait(&self) {
         let mut seen = self.0.subscribe();
-        // The sender is `self`: it cannot go away while this waits.
-        let _ = seen.wait_for(|caught_up| *caught_up).await;
+        // It fails only when the sender is gone, and the sender is `self`.
+        seen.wait_for(|caught_up| *caught_up).await.map_or((), drop);
     }
 
     fn set(&self) {

@@ -1,0 +1,118 @@
+//! Puts a gateway's routes together with what all of them have, and serves them until shutdown.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::get,
+    serve::ListenerExt as _,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+use uuid::Uuid;
+
+use crate::{
+    envelope::header::TRACEPARENT,
+    problem::{self, Problem},
+};
+
+/// The largest request body that any route takes.
+const BODY_MAX: usize = 64 * 1024;
+/// No request waits longer for the head of its answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// Open connections (an event stream, a slow phone) get this long once the service stops.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// Answers `/readyz`: `Err` says what is still missing.
+#[derive(Clone)]
+pub struct Readiness(Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
+
+impl Readiness {
+    /// Ready when this says so.
+    pub fn new(check: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+}
+
+/// A gateway: its own routes and what every gateway has.
+pub fn app(title: &str, routes: OpenApiRouter, readiness: Readiness) -> Router {
+    let (router, mut document) = routes.split_for_parts();
+    title.clone_into(&mut document.info.title);
+    router
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(move || ready(readiness)))
+        .fallback(|| async { Problem::not_found("not_found", "there is nothing at this path") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this path does not answer that method",
+            )
+        })
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER_WITHIN))
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "this is a defect")
+                .into_response()
+        }))
+        .layer(middleware::from_fn(trace))
+}
+
+async fn ready(readiness: Readiness) -> Response {
+    match (readiness.0)() {
+        Ok(()) => "ready".into_response(),
+        Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, missing).into_response(),
+    }
+}
+
+/// Gives the request a trace: the caller's, if it sent one (W3C trace context), else a new one.
+async fn trace(request: Request, next: Next) -> Response {
+    let sent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    let trace_id = match sent.and_then(|value| value.split('-').nth(1)) {
+        Some(id) if id.len() == 32 => id.to_owned(),
+        _ => fresh_trace(),
+    };
+    problem::traced(trace_id, next.run(request)).await
+}
+
+#[allow(clippy::disallowed_methods, reason = "a trace begins at the gateway")]
+fn fresh_trace() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+/// Serves until shutdown, then lets open requests end within [`DRAIN_MAX`].
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let listener = listener.tap_io(|stream| {
+        if let Err(err) = stream.set_nodelay(true) {
+            tracing::debug!(error = %err, "no TCP_NODELAY");
+        }
+    });
+    let serving =
+        axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let drained = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN_MAX).await;
+    };
+    tokio::select! {
+        served = async { serving.await } => Ok(served?),
+        () = drained => {
+            tracing::warn!("connections still open were closed");
+            Ok(())
+        }
+    }
+}
