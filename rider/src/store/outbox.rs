@@ -1,0 +1,136 @@
+//! Rows of the outbox: events that are facts here and not yet on the broker.
+
+use common::{
+    clock::Timestamp,
+    id::{EventId, RiderId},
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use super::StoreError;
+
+/// An event on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Whose order it belongs to.
+    pub key: RiderId,
+    /// `ce-id`.
+    pub event: EventId,
+    /// `ce-type`.
+    pub kind: &'static str,
+    /// The ride.
+    pub correlation: Uuid,
+    /// The contract's RiderEvent.
+    pub payload: Vec<u8>,
+    /// Broker time.
+    pub at: Timestamp,
+}
+
+/// An event that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The row.
+    pub id: i64,
+    /// Whose order it belongs to.
+    pub key: RiderId,
+    /// `ce-id`.
+    pub event: EventId,
+    /// `ce-type`.
+    pub kind: String,
+    /// The ride.
+    pub correlation: Uuid,
+    /// The contract's RiderEvent.
+    pub payload: Vec<u8>,
+    /// Broker time.
+    pub at: Timestamp,
+}
+
+/// Puts an event behind all others of its key. One that is there already stays as it is.
+///
+/// # Errors
+/// When the store fails.
+pub fn push(connection: &Connection, event: &NewEvent) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO outbox (key, event, kind, correlation, payload, created_at_us)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (event) DO NOTHING",
+        )?
+        .execute(params![
+            event.key.0,
+            event.event.0,
+            event.kind,
+            event.correlation,
+            event.payload,
+            event.at.micros(),
+        ])?;
+    Ok(())
+}
+
+/// The first event that waits of each key, oldest first.
+///
+/// # Errors
+/// When the store fails.
+pub fn heads(connection: &Connection, limit: u32) -> Result<Vec<Waiting>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, key, event, kind, correlation, payload, created_at_us FROM outbox
+         WHERE id IN (SELECT MIN(id) FROM outbox WHERE published_sequence IS NULL GROUP BY key)
+         ORDER BY id LIMIT $1",
+    )?;
+    let rows = statement.query_map([limit], waiting)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+    Ok(Waiting {
+        id: row.get(0)?,
+        key: RiderId(row.get(1)?),
+        event: EventId(row.get(2)?),
+        kind: row.get(3)?,
+        correlation: row.get(4)?,
+        payload: row.get(5)?,
+        at: Timestamp::from_micros(row.get(6)?),
+    })
+}
+
+/// Records that the broker has an event, and where.
+///
+/// # Errors
+/// When the store fails.
+pub fn published(connection: &Connection, id: i64, sequence: u64) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE outbox SET published_sequence = $1 WHERE id = $2")?
+        .execute(params![to_row(sequence), id])?;
+    Ok(())
+}
+
+/// The sequence of the last event of a key that the broker has, as far as it was recorded.
+///
+/// # Errors
+/// When the store fails.
+pub fn last_published(connection: &Connection, key: RiderId) -> Result<Option<u64>, StoreError> {
+    let last: Option<i64> = connection
+        .prepare_cached(
+            "SELECT MAX(published_sequence) FROM outbox
+             WHERE key = $1 AND published_sequence IS NOT NULL",
+        )?
+        .query_row([key.0], |row| row.get(0))
+        .optional()?
+        .flatten();
+    Ok(last.and_then(|sequence| u64::try_from(sequence).ok()))
+}
+
+/// How many events wait.
+///
+/// # Errors
+/// When the store fails.
+pub fn count_waiting(connection: &Connection) -> Result<u64, StoreError> {
+    let count: i64 = connection
+        .prepare_cached("SELECT COUNT(*) FROM outbox WHERE published_sequence IS NULL")?
+        .query_row([], |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// A sequence as the store keeps it: SQL knows no unsigned numbers. No stream gets that long.
+pub(super) fn to_row(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,235 @@
+//! What the store promises, on real files.
+
+use common::{
+    clock::Timestamp,
+    contract::v1,
+    geo::Point,
+    id::{DriverId, RiderId, TripId},
+    money::{Currency, Money},
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError, ledger, outbox,
+    requests::{Accepted, OrderError, RideOrder, accept},
+    trips,
+};
+use crate::{
+    domain::{
+        charge::{ChargeState, Debt, Purpose},
+        idempotency::Answer,
+        trip::{Phase, Quote, Ride},
+    },
+    fare::FareError,
+};
+
+const NOON: Timestamp = Timestamp::from_micros(1_767_268_800_000_000);
+const ANNA: RiderId = RiderId(Uuid::from_u128(0xA));
+
+fn open() -> (Store, TempDir) {
+    let folder = TempDir::new().unwrap();
+    (Store::open(&folder.path().join("rider.db")).unwrap(), folder)
+}
+
+fn ride(trip: u128, rider: RiderId) -> Ride {
+    let money = |amount| Money::new(amount, Currency::SEK);
+    Ride {
+        trip: TripId(Uuid::from_u128(trip)),
+        rider,
+        pickup: Point::new(57.7, 11.97).unwrap(),
+        dropoff: Point::new(57.69, 11.95).unwrap(),
+        quote: Quote {
+            fare_id: Uuid::from_u128(3),
+            product: "standard".into(),
+            fare: money(12_000),
+            distance_m: 5_000,
+            duration_s: 600,
+            surge_percent: 100,
+            cancellation_fee: money(4_000),
+        },
+        pin: "0427".into(),
+        requested_at: NOON,
+    }
+}
+
+fn order(trip: u128, rider: RiderId, key: &str) -> RideOrder {
+    let answer = Answer { status: 201, body: format!("trip {trip}") };
+    RideOrder {
+        rider,
+        key: key.into(),
+        fingerprint: [1; 32],
+        now: NOON,
+        ride: Ok((ride(trip, rider), answer)),
+    }
+}
+
+async fn place(store: &Store, order: RideOrder) -> Result<Accepted, OrderError> {
+    store.try_write(move |connection| accept(connection, order)).await
+}
+
+async fn waiting(store: &Store) -> Vec<outbox::Waiting> {
+    store.read(|connection| outbox::heads(connection, 100)).await.unwrap()
+}
+
+fn snapshot(trip: u128, sequence: u64, phase: v1::TripPhase) -> v1::TripSnapshot {
+    v1::TripSnapshot {
+        trip_id: TripId(Uuid::from_u128(trip)).to_vec(),
+        version: sequence,
+        sequence,
+        at_us: NOON.micros(),
+        state: Some(v1::TripState { phase: phase.into(), ..v1::TripState::default() }),
+    }
+}
+
+#[tokio::test]
+async fn a_ride_and_its_outbox_row_are_written_together() {
+    let (store, _folder) = open();
+    let accepted = place(&store, order(1, ANNA, "k")).await.unwrap();
+    assert!(!accepted.is_replay);
+    let rows = waiting(&store).await;
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].kind, "rider.ride_requested");
+    assert_eq!(rows[0].correlation, Uuid::from_u128(1));
+}
+
+#[tokio::test]
+async fn the_same_key_is_answered_alike_and_asks_for_one_ride_even_after_a_restart() {
+    let (store, folder) = open();
+    let first = place(&store, order(1, ANNA, "k")).await.unwrap();
+    store.close().await;
+    let store = Store::open(&folder.path().join("rider.db")).unwrap();
+    let again = RideOrder { ride: Err(FareError::Expired(NOON)), ..order(2, ANNA, "k") };
+    let second = place(&store, again).await.unwrap();
+    assert!(second.is_replay);
+    assert_eq!(second.answer, first.answer);
+    assert_eq!(waiting(&store).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_stands_for_something_else_is_refused() {
+    let (store, _folder) = open();
+    place(&store, order(1, ANNA, "k")).await.unwrap();
+    let other = RideOrder { fingerprint: [2; 32], ..order(2, ANNA, "k") };
+    assert!(matches!(place(&store, other).await, Err(OrderError::KeyReused)));
+}
+
+#[tokio::test]
+async fn a_rider_is_on_one_trip_at_a_time() {
+    let (store, _folder) = open();
+    place(&store, order(1, ANNA, "k")).await.unwrap();
+    let refused = place(&store, order(2, ANNA, "l")).await;
+    assert!(matches!(refused, Err(OrderError::TripInProgress(trip)) if trip.0.as_u128() == 1));
+    let ended = snapshot(1, 9, v1::TripPhase::Cancelled);
+    store.write(move |connection| trips::apply(connection, &ended)).await.unwrap();
+    assert!(place(&store, order(2, ANNA, "l")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_job_that_fails_undoes_its_own_writes_and_not_its_neighbours() {
+    let (store, _folder) = open();
+    let fails = store.write(|connection| {
+        accept(connection, order(1, ANNA, "k"))?;
+        Err::<(), _>(OrderError::KeyReused)
+    });
+    let works = (0..50_u128)
+        .map(|n| place(&store, order(100 + n, RiderId(Uuid::from_u128(1_000 + n)), "k")));
+    let (failed, worked) = tokio::join!(fails, futures_util::future::join_all(works));
+    assert!(failed.is_err());
+    assert!(worked.iter().all(Result::is_ok));
+    assert_eq!(waiting(&store).await.len(), 50);
+}
+
+#[tokio::test]
+async fn what_waits_when_the_store_closes_is_written_and_what_comes_later_is_refused() {
+    let (store, folder) = open();
+    let orders = (0..20_u128)
+        .map(|n| place(&store, order(n, RiderId(Uuid::from_u128(n)), "k")))
+        .collect::<Vec<_>>();
+    let (placed, ()) = tokio::join!(futures_util::future::join_all(orders), store.close());
+    assert!(placed.iter().all(Result::is_ok));
+    let late = place(&store, order(99, ANNA, "k")).await;
+    assert!(matches!(late, Err(OrderError::Store(StoreError::Closed))));
+    let store = Store::open(&folder.path().join("rider.db")).unwrap();
+    assert_eq!(waiting(&store).await.len(), 20);
+}
+
+#[tokio::test]
+async fn an_older_state_never_replaces_a_newer_one() {
+    let (store, _folder) = open();
+    place(&store, order(1, ANNA, "k")).await.unwrap();
+    for (sequence, phase) in [(7, v1::TripPhase::Arrived), (5, v1::TripPhase::Assigned)] {
+        let state = snapshot(1, sequence, phase);
+        store.write(move |connection| trips::apply(connection, &state)).await.unwrap();
+    }
+    let trip = store
+        .read(|connection| trips::find(connection, ANNA, TripId(Uuid::from_u128(1))))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(trip.phase(), Phase::Arrived);
+}
+
+#[tokio::test]
+async fn a_riders_trips_come_newest_first_and_nobody_elses() {
+    let (store, _folder) = open();
+    let bert = RiderId(Uuid::from_u128(0xB));
+    place(&store, order(1, ANNA, "k")).await.unwrap();
+    place(&store, order(5, bert, "k")).await.unwrap();
+    let ended = snapshot(1, 9, v1::TripPhase::Unfulfilled);
+    store.write(move |connection| trips::apply(connection, &ended)).await.unwrap();
+    place(&store, order(2, ANNA, "l")).await.unwrap();
+    let page = |before| store.read(move |connection| trips::page(connection, ANNA, before, 10));
+    let names = |trips: Vec<crate::domain::trip::Trip>| {
+        trips.iter().map(|trip| trip.ride.trip.0.as_u128()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(page(None).await.unwrap()), [2, 1]);
+    assert_eq!(names(page(Some(TripId(Uuid::from_u128(2)))).await.unwrap()), [1]);
+    let foreign = store
+        .read(|connection| trips::find(connection, ANNA, TripId(Uuid::from_u128(5))))
+        .await
+        .unwrap();
+    assert_eq!(foreign, None);
+}
+
+fn debt() -> Debt {
+    Debt {
+        trip: TripId(Uuid::from_u128(1)),
+        purpose: Purpose::Fare,
+        rider: ANNA,
+        driver: Some(DriverId(Uuid::from_u128(7))),
+        amount: Money::new(12_000, Currency::SEK),
+    }
+}
+
+#[tokio::test]
+async fn a_debt_is_written_once_and_settled_once_and_the_books_balance() {
+    let (store, _folder) = open();
+    for is_new in [true, false] {
+        let charge =
+            store.write(|connection| ledger::owe(connection, &debt(), NOON)).await.unwrap();
+        assert_eq!(charge.is_new, is_new);
+        assert_eq!(charge.state, ChargeState::Pending { first_call_at: NOON });
+    }
+    for _ in 0..2 {
+        store.write(|connection| ledger::settle(connection, &debt(), "ch_1", NOON)).await.unwrap();
+    }
+    let rows = waiting(&store).await;
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].kind, "rider.fare_charged");
+    for (account, expected) in [("riders_owe", 0), ("revenue", -12_000), ("provider_holds", 12_000)]
+    {
+        let balance =
+            store.read(move |connection| ledger::balance(connection, account)).await.unwrap();
+        assert_eq!(balance, expected, "{account}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_refused() {
+    let (store, folder) = open();
+    store.close().await;
+    let path = folder.path().join("rider.db");
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    assert!(Store::open(&path).is_err());
+}
