@@ -13,6 +13,7 @@ pub mod http;
 pub mod id;
 pub mod money;
 pub mod nats;
+pub mod ping;
 pub mod problem;
 pub mod shutdown;
 pub mod stream;
