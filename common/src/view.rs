@@ -88,8 +88,9 @@ impl CaughtUp {
     /// Waits until it has.
     pub async fn wait(&self) {
         let mut seen = self.0.subscribe();
-        // It fails only when the sender is gone, and the sender is `self`.
-        seen.wait_for(|caught_up| *caught_up).await.map_or((), drop);
+        if seen.wait_for(|caught_up| *caught_up).await.is_err() {
+            tracing::debug!("the view is gone");
+        }
     }
 
     fn set(&self) {

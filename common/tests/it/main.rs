@@ -9,3 +9,8 @@
 )]
 
 mod broker;
+mod consumer;
+mod counter;
+mod event_store;
+mod golden;
+mod provisioning;

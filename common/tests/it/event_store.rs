@@ -1,0 +1,168 @@
+//! The event store against a real broker: once is once, whatever happens in between.
+
+use std::time::Duration;
+
+use common::{
+    event_store::{Cause, EventStore, ExecuteError},
+    id::{CommandId, TripId},
+    nats::Nats,
+    stream,
+    subject::Partitions,
+    testing::{self, TestBroker, deadline, eventually_within},
+    timer,
+};
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use crate::counter::{Command, Counter, Event, LIMIT, Rejection};
+
+struct Fixture {
+    broker: TestBroker,
+    nats: Nats,
+    store: EventStore<Counter>,
+}
+
+async fn fixture() -> Fixture {
+    let broker = testing::broker().await;
+    let nats = Nats::new(broker.client().await, Partitions::new(4).unwrap());
+    nats.prepare().await.unwrap();
+    let store = EventStore::open(&nats).await.unwrap();
+    Fixture { broker, nats, store }
+}
+
+async fn messages(nats: &Nats, filter: &str) -> usize {
+    let stream = nats.admin.get_stream(stream::TRIP).await.unwrap();
+    let mut subjects = stream.info_with_subjects(filter).await.unwrap();
+    let mut count = 0;
+    while let Some((_, n)) = futures_util::TryStreamExt::try_next(&mut subjects).await.unwrap() {
+        count += n;
+    }
+    count
+}
+
+#[tokio::test]
+async fn a_command_sent_twice_happens_once() {
+    let Fixture { store, nats, broker: _broker } = fixture().await;
+    let (id, command) = (TripId::fresh(), CommandId::fresh());
+    let first = store.execute(id, command, &Cause::default(), &Command::Add).await.unwrap();
+    assert_eq!(first.event, Some(Event::Added));
+    let second = store.execute(id, command, &Cause::default(), &Command::Add).await.unwrap();
+    assert_eq!(second.event, None);
+    assert_eq!((second.now.version, second.now.sequence), (1, first.now.sequence));
+    assert_eq!(messages(&nats, "trip.event.>").await, 1);
+}
+
+#[tokio::test]
+async fn of_many_at_once_each_is_decided_on_the_state_it_changes() {
+    let Fixture { store, nats, broker: _broker } = fixture().await;
+    let id = TripId::fresh();
+    let tries = join_all((0..8).map(|_| {
+        let store = store.clone();
+        async move { store.execute(id, CommandId::fresh(), &Cause::default(), &Command::Add).await }
+    }))
+    .await;
+    let stored = tries.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(stored, LIMIT as usize, "a limit holds under a race");
+    for outcome in tries {
+        match outcome {
+            Ok(_) | Err(ExecuteError::Rejected { rejection: Rejection::Full, .. }) => (),
+            Err(err) => panic!("{err}"),
+        }
+    }
+    assert_eq!(messages(&nats, "trip.event.>").await, LIMIT as usize);
+    assert_eq!(store.load(id).await.unwrap().version, u64::from(LIMIT));
+}
+
+#[tokio::test]
+async fn the_same_command_from_two_places_at_once_happens_once() {
+    let Fixture { store, nats, broker: _broker } = fixture().await;
+    let (id, command) = (TripId::fresh(), CommandId::fresh());
+    let cause = Cause::default();
+    let both = join_all((0..2).map(|_| store.execute(id, command, &cause, &Command::Add))).await;
+    assert_eq!(both.into_iter().filter(|one| one.as_ref().unwrap().event.is_some()).count(), 1);
+    assert_eq!(messages(&nats, "trip.event.>").await, 1);
+}
+
+#[tokio::test]
+async fn the_event_that_makes_a_timer_pointless_removes_it() {
+    let Fixture { store, nats, broker: _broker } = fixture().await;
+    let id = TripId::fresh();
+    let hour = Command::AddAndWait(Duration::from_secs(3600));
+    let waiting =
+        store.execute(id, CommandId::fresh(), &Cause::default(), &hour).await.unwrap().now;
+    assert_eq!(waiting.timers.len(), 1);
+    assert_eq!(messages(&nats, "trip.timer.>").await, 1);
+    let on = store
+        .execute(id, CommandId::fresh(), &Cause::default(), &Command::AddAndGoOn)
+        .await
+        .unwrap();
+    assert!(on.now.timers.is_empty());
+    assert_eq!(messages(&nats, "trip.timer.>").await, 0);
+}
+
+#[tokio::test]
+async fn a_timer_fires_although_the_broker_was_killed() {
+    let Fixture { store, nats, mut broker } = fixture().await;
+    let id = TripId::fresh();
+    let soon = Command::AddAndWait(Duration::from_millis(300));
+    store.execute(id, CommandId::fresh(), &Cause::default(), &soon).await.unwrap();
+    broker.kill().await.unwrap();
+    broker.restart().await.unwrap();
+    eventually_within(deadline::RECOVERY, "the timer fired", async || {
+        let Ok(stream) = nats.admin.get_stream(stream::TRIP).await else { return false };
+        let subject = format!("trip.due.{}.{id}", nats.partitions.of(&id.to_string()));
+        let Ok(due) = stream.get_last_raw_message_by_subject(&subject).await else { return false };
+        timer::on_due(&store, &due.payload, &Cause::default()).await.is_ok()
+    })
+    .await;
+    assert!(store.load(id).await.unwrap().state.is_over);
+}
+
+#[tokio::test]
+async fn what_fires_twice_has_its_effect_once() {
+    let Fixture { store, nats, broker: _broker } = fixture().await;
+    let id = TripId::fresh();
+    let hour = Command::AddAndWait(Duration::from_secs(3600));
+    let waiting =
+        store.execute(id, CommandId::fresh(), &Cause::default(), &hour).await.unwrap().now;
+    let timer = waiting.timers[0].id.as_slice().try_into().unwrap();
+    assert!(store.fire(id, timer, &Cause::default()).await.unwrap().is_some());
+    assert!(store.fire(id, timer, &Cause::default()).await.unwrap().is_none());
+    assert_eq!(messages(&nats, "trip.event.>").await, 2);
+}
+
+#[tokio::test]
+async fn the_sweeper_finds_a_timer_whose_schedule_is_gone() {
+    let Fixture { store, nats, broker: _broker } = fixture().await;
+    let id = TripId::fresh();
+    // Due at once, and the schedule taken away as a full account would.
+    store
+        .execute(id, CommandId::fresh(), &Cause::default(), &Command::AddAndWait(Duration::ZERO))
+        .await
+        .unwrap();
+    let stream = nats.admin.get_stream(stream::TRIP).await.unwrap();
+    stream.purge().filter("trip.timer.>").await.unwrap();
+    stream.purge().filter("trip.due.>").await.unwrap();
+    let shutdown = CancellationToken::new();
+    let sweeping = timer::sweep(store.clone(), Duration::from_millis(200), shutdown.clone());
+    let seen = async {
+        eventually_within(deadline::RECOVERY, "the sweeper acted", async || {
+            store.load(id).await.is_ok_and(|now| now.state.is_over)
+        })
+        .await;
+        shutdown.cancel();
+    };
+    let (swept, ()) = tokio::join!(sweeping, seen);
+    swept.unwrap();
+}
+
+#[tokio::test]
+async fn an_unreadable_history_is_corrupt_and_nothing_is_appended() {
+    let Fixture { store, nats, broker: _broker } = fixture().await;
+    let id = TripId::fresh();
+    let subject = nats.partitions.trip_event(id);
+    nats.jetstream.publish(subject, "\u{1}rubbish".into()).await.unwrap().await.unwrap();
+    let tried = store.execute(id, CommandId::fresh(), &Cause::default(), &Command::Add).await;
+    assert!(matches!(tried, Err(ExecuteError::Corrupt(_))));
+    assert_eq!(messages(&nats, "trip.event.>").await, 1);
+}
