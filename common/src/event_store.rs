@@ -100,7 +100,7 @@ impl<D: Recorder> Loaded<D> {
         self.recent
             .iter()
             .rev()
-            .find(|recent| recent.command == command.prefix())
+            .find(|recent| recent.command == command.folded())
             .map(|recent| recent.version)
     }
 }
@@ -418,7 +418,7 @@ fn next<D: Recorder>(
     });
     timers.extend(started.clone());
     let mut recent = loaded.recent;
-    recent.push(v1::Recent { command: command_id.prefix(), version });
+    recent.push(v1::Recent { command: command_id.folded(), version });
     let forgotten = recent.len().saturating_sub(RECENT_MAX);
     recent.drain(..forgotten);
     Next {

@@ -116,7 +116,10 @@ fn a_driver_who_declined() {
                         since_us: 1_767_225_600_000_000,
                     })),
                 }),
-                closed_offers: vec![id(5)],
+                closed_offers: vec![v1::ClosedOffer {
+                    offer_id: id(3),
+                    why: v1::OfferEnd::Declined.into(),
+                }],
             }),
             ended_offer: Some(v1::EndedOffer {
                 trip_id: id(1),
