@@ -4,10 +4,13 @@ use common::{
     clock::Timestamp,
     id::{EventId, RiderId},
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
 use super::StoreError;
+
+/// Rows that one publication clears away: more than it adds, so that the table stays small by itself.
+const PRUNE_MAX: u32 = 4;
 
 /// An event on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub struct Waiting {
     pub payload: Vec<u8>,
     /// Broker time.
     pub at: Timestamp,
+    /// The sequence of the event before it of its key, as far as it was recorded; else 0.
+    pub after: u64,
 }
 
 /// Puts an event behind all others of its key. One that is there already stays as it is.
@@ -72,7 +77,10 @@ pub fn push(connection: &Connection, event: &NewEvent) -> Result<(), StoreError>
 /// When the store fails.
 pub fn heads(connection: &Connection, limit: u32) -> Result<Vec<Waiting>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, key, event, kind, correlation, payload, created_at_us FROM outbox
+        "SELECT id, key, event, kind, correlation, payload, created_at_us,
+                COALESCE((SELECT MAX(sent.published_sequence) FROM outbox AS sent
+                          WHERE sent.key = outbox.key AND sent.published_sequence IS NOT NULL), 0)
+         FROM outbox
          WHERE id IN (SELECT MIN(id) FROM outbox WHERE published_sequence IS NULL GROUP BY key)
          ORDER BY id LIMIT $1",
     )?;
@@ -89,6 +97,7 @@ fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
         correlation: row.get(4)?,
         payload: row.get(5)?,
         at: Timestamp::from_micros(row.get(6)?),
+        after: from_row(row.get(7)?),
     })
 }
 
@@ -103,22 +112,6 @@ pub fn published(connection: &Connection, id: i64, sequence: u64) -> Result<(), 
     Ok(())
 }
 
-/// The sequence of the last event of a key that the broker has, as far as it was recorded.
-///
-/// # Errors
-/// When the store fails.
-pub fn last_published(connection: &Connection, key: RiderId) -> Result<Option<u64>, StoreError> {
-    let last: Option<i64> = connection
-        .prepare_cached(
-            "SELECT MAX(published_sequence) FROM outbox
-             WHERE key = $1 AND published_sequence IS NOT NULL",
-        )?
-        .query_row([key.0], |row| row.get(0))
-        .optional()?
-        .flatten();
-    Ok(last.and_then(|sequence| u64::try_from(sequence).ok()))
-}
-
 /// How many events wait.
 ///
 /// # Errors
@@ -127,7 +120,27 @@ pub fn count_waiting(connection: &Connection) -> Result<u64, StoreError> {
     let count: i64 = connection
         .prepare_cached("SELECT COUNT(*) FROM outbox WHERE published_sequence IS NULL")?
         .query_row([], |row| row.get(0))?;
-    Ok(u64::try_from(count).unwrap_or(0))
+    Ok(from_row(count))
+}
+
+/// Removes some rows of the oldest that the broker has had since before `before`. Should a key lose
+/// its last one, its next event finds its place by asking the broker.
+///
+/// # Errors
+/// When the store fails.
+pub fn prune(connection: &Connection, before: Timestamp) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1)
+             AND created_at_us < $2 AND published_sequence IS NOT NULL",
+        )?
+        .execute(params![PRUNE_MAX, before.micros()])?;
+    Ok(())
+}
+
+/// A number that the store keeps and that was never negative.
+pub(super) fn from_row(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }
 
 /// A sequence as the store keeps it: SQL knows no unsigned numbers. No stream gets that long.

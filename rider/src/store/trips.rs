@@ -8,7 +8,10 @@ use common::{
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{StoreError, outbox::to_row};
+use super::{
+    StoreError,
+    outbox::{from_row, to_row},
+};
 use crate::{domain::trip::Trip, wire};
 
 /// Takes over a trip's state, unless a newer one is known.
@@ -128,7 +131,7 @@ pub fn position(connection: &Connection, view: &str) -> Result<u64, StoreError> 
         .prepare_cached("SELECT sequence FROM view_position WHERE view = $1")?
         .query_row([view], |row| row.get(0))
         .optional()?;
-    Ok(position.and_then(|sequence| u64::try_from(sequence).ok()).unwrap_or(0))
+    Ok(position.map_or(0, from_row))
 }
 
 /// Records how far a view has come; in the transaction of what it took over.

@@ -1,0 +1,41 @@
+//! What `rider` can be told, by flags or by the environment.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use axum::http::Uri;
+use common::{auth::AuthConfig, nats::NatsConfig, telemetry::TelemetryConfig};
+
+use crate::domain::tariff::{TARIFF_DEFAULT, Tariff};
+
+/// The gateway for riders: quotes, ride requests, payments.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "rider", version)]
+pub struct Config {
+    /// The broker.
+    #[command(flatten)]
+    pub nats: NatsConfig,
+    /// Who may call.
+    #[command(flatten)]
+    pub auth: AuthConfig,
+    /// How it logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryConfig,
+    /// Where phones connect.
+    #[arg(long, env = "RIDER_LISTEN", default_value = "127.0.0.1:7002")]
+    pub listen: SocketAddr,
+    /// The file that holds requests, the outbox and the ledger; made where it is missing.
+    #[arg(long, env = "RIDER_STORE", default_value = "rider.db")]
+    pub store: PathBuf,
+    /// Where the payment provider is.
+    #[arg(long, env = "PAYMENTS_URL", default_value = "http://127.0.0.1:7005")]
+    pub payments_url: Uri,
+    /// How long the payment provider may take for an answer before its outcome counts as unknown.
+    #[arg(long, env = "PAYMENTS_TIMEOUT_MS", default_value_t = 3_000)]
+    pub payments_timeout_ms: u64,
+    /// The secret that quotes are signed with, 32 bytes or more; all replicas share it.
+    #[arg(long, env = "FARE_SECRET", hide_env_values = true)]
+    pub fare_secret: String,
+    /// Products and rates as JSON, in minor units.
+    #[arg(long, env = "TARIFF", default_value = TARIFF_DEFAULT)]
+    pub tariff: Tariff,
+}

@@ -1,0 +1,108 @@
+//! The rider's view of trips: every trip event, in order, into the store; the position in the same
+//! transaction, so that a restart goes on where it stopped. Only reads; nothing is decided here.
+
+use common::{
+    contract::{self, Malformed, v1},
+    nats::Nats,
+    stream, subject,
+    view::{CaughtUp, Start, Stored, ViewSpec, follow},
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{Store, StoreError, trips};
+
+/// The view's name in the store.
+const VIEW: &str = "trips";
+/// Events that may wait for the store.
+const QUEUE_MAX: usize = 1024;
+/// Events in one transaction: catching up costs one sync for so many.
+const BATCH_MAX: usize = 256;
+
+/// Keeps the view until shutdown.
+///
+/// # Errors
+/// When the store fails: a view with a hole must not go on.
+pub async fn run(
+    nats: &Nats,
+    store: &Store,
+    caught_up: &CaughtUp,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let position = store.read(|connection| trips::position(connection, VIEW)).await;
+    let start = match position.map_err(|err: StoreError| err)? {
+        // Every event carries the state it led to, so a new view needs one message a trip.
+        0 => Start::LastPerSubject,
+        position => Start::After(position),
+    };
+    let filter = format!("{}.>", subject::TRIP.event);
+    let spec = ViewSpec { stream: stream::TRIP, filter, start };
+    let (read, written) = mpsc::channel(QUEUE_MAX);
+    let reading = async {
+        let sent = follow(nats, spec, caught_up, shutdown, |stored| {
+            let read = read.clone();
+            async move { Ok(read.send(stored).await?) }
+        });
+        let result = sent.await;
+        drop(read);
+        result
+    };
+    tokio::try_join!(reading, write_batches(store, written))?;
+    Ok(())
+}
+
+async fn write_batches(store: &Store, mut read: mpsc::Receiver<Stored>) -> anyhow::Result<()> {
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    while read.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let events = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_MAX));
+        store
+            .write::<_, StoreError, _>(move |connection| {
+                for event in &events {
+                    // Unreadable to this view is unreadable for ever. It is on the log for others.
+                    match snapshot(event).map(|snapshot| trips::apply(connection, &snapshot)) {
+                        Ok(Ok(())) => {}
+                        Ok(Err(StoreError::Corrupt(err))) | Err(err) => {
+                            let sequence = event.sequence;
+                            tracing::warn!(sequence, error = %err, "trip event skipped");
+                        }
+                        Ok(Err(err)) => return Err(err),
+                    }
+                }
+                match events.last() {
+                    Some(last) => trips::advance(connection, VIEW, last.sequence),
+                    None => Ok(()),
+                }
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+/// What an event says of its trip.
+///
+/// # Errors
+/// When it is not a trip event.
+pub fn snapshot(stored: &Stored) -> Result<v1::TripSnapshot, Malformed> {
+    let trip = stored.envelope()?.subject;
+    let event: v1::TripEvent = contract::decode("TripEvent", &stored.payload)?;
+    snapshot_of(trip, stored.sequence, event)
+}
+
+/// What an event that was stored at this sequence says of its trip.
+///
+/// # Errors
+/// When it carries no state.
+pub fn snapshot_of(
+    trip: uuid::Uuid,
+    sequence: u64,
+    event: v1::TripEvent,
+) -> Result<v1::TripSnapshot, Malformed> {
+    let stamp = contract::required("stamp", event.stamp)?;
+    Ok(v1::TripSnapshot {
+        trip_id: trip.as_bytes().to_vec(),
+        version: stamp.version,
+        sequence,
+        at_us: stamp.at_us,
+        state: Some(contract::required("state", event.state)?),
+    })
+}
