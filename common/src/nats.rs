@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    broker::{VERSION_MIN, Version},
     clock::{Clock, NotATime, Timestamp},
     stream,
     subject::Partitions,
@@ -45,6 +46,12 @@ pub enum NatsError {
         url: String,
         /// Why.
         source: async_nats::ConnectError,
+    },
+    /// The broker lacks what the system is built on, such as message schedules.
+    #[error("the broker is nats-server {found}; {VERSION_MIN} or newer is needed")]
+    TooOld {
+        /// What it says it is.
+        found: String,
     },
     /// The broker did not say what time it is.
     #[error("cannot read the broker's time: {0}")]
@@ -110,6 +117,10 @@ impl Nats {
     /// # Errors
     /// When the broker refuses or cannot be asked.
     pub async fn prepare(&self) -> anyhow::Result<()> {
+        let found = self.client.server_info().version;
+        if Version::of(&found).is_none_or(|found| found < VERSION_MIN) {
+            return Err(NatsError::TooOld { found }.into());
+        }
         stream::provision(&self.admin, self.partitions).await?;
         self.read_clock().await?;
         Ok(())

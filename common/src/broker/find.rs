@@ -28,7 +28,12 @@ impl fmt::Display for Version {
 impl Version {
     /// From what the server prints: `nats-server: v2.15.1`, maybe with a pre-release behind it.
     fn parse(printed: &str) -> Option<Self> {
-        let version = printed.trim().strip_prefix("nats-server: v")?;
+        Self::of(printed.trim().strip_prefix("nats-server: v")?)
+    }
+
+    /// From the number alone: `2.15.1`.
+    #[must_use]
+    pub fn of(version: &str) -> Option<Self> {
         let mut numbers = version.split(['.', '-', '+']).map(str::parse);
         let mut next = || numbers.next()?.ok();
         Some(Self { major: next()?, minor: next()?, patch: next()? })

@@ -15,7 +15,7 @@ pub use child::Broker;
 pub use config::Fsync;
 pub use environment::Environment;
 pub use error::BrokerError;
-pub use find::VERSION_MIN;
+pub use find::{VERSION_MIN, Version};
 pub use provision::VERSION as VERSION_PROVISIONED;
 
 use std::path::PathBuf;

@@ -26,7 +26,10 @@ async fn publish(nats: &Nats, text: &str) -> u64 {
     ack.await.unwrap().sequence
 }
 
-async fn dead_letter(nats: &Nats, sequence: u64) -> Option<async_nats::jetstream::message::StreamMessage> {
+async fn dead_letter(
+    nats: &Nats,
+    sequence: u64,
+) -> Option<async_nats::jetstream::message::StreamMessage> {
     let stream = nats.admin.get_stream(stream::DLQ).await.unwrap();
     let subject = format!("dlq.trip-request-0.RIDER.{sequence}");
     match stream.get_last_raw_message_by_subject(&subject).await {
@@ -123,8 +126,7 @@ async fn what_was_handled_but_not_acknowledged_comes_again() {
             note(&seen, &delivery);
             std::future::pending::<Result<(), Failure>>()
         };
-        let lane =
-            consumer::run(&nats, stream::TRIP_REQUESTS, CancellationToken::new(), handler);
+        let lane = consumer::run(&nats, stream::TRIP_REQUESTS, CancellationToken::new(), handler);
         tokio::select! {
             _ = lane => panic!("a lane does not end by itself"),
             () = eventually("it was seen", async || !first.lock().unwrap().is_empty()) => (),

@@ -56,11 +56,16 @@ async fn a_command_sent_twice_happens_once() {
 async fn of_many_at_once_each_is_decided_on_the_state_it_changes() {
     let Fixture { store, nats, broker: _broker } = fixture().await;
     let id = TripId::fresh();
-    let tries = join_all((0..8).map(|_| {
-        let store = store.clone();
-        async move { store.execute(id, CommandId::fresh(), &Cause::default(), &Command::Add).await }
-    }))
-    .await;
+    let tries =
+        join_all(
+            (0..8).map(|_| {
+                let store = store.clone();
+                async move {
+                    store.execute(id, CommandId::fresh(), &Cause::default(), &Command::Add).await
+                }
+            }),
+        )
+        .await;
     let stored = tries.iter().filter(|outcome| outcome.is_ok()).count();
     assert_eq!(stored, LIMIT as usize, "a limit holds under a race");
     for outcome in tries {

@@ -61,7 +61,10 @@ async fn the_broker_puts_every_key_into_the_partition_that_we_compute() {
         storage: StorageType::Memory,
         subject_transform: Some(async_nats::jetstream::stream::SubjectTransform {
             source: "key.*".to_owned(),
-            destination: format!("key.{{{{partition({},1)}}}}.{{{{wildcard(1)}}}}", nats.partitions),
+            destination: format!(
+                "key.{{{{partition({},1)}}}}.{{{{wildcard(1)}}}}",
+                nats.partitions
+            ),
         }),
         ..Config::default()
     };
