@@ -1,0 +1,4 @@
+//! trip: owns the life of a trip.
+
+pub mod domain;
+pub mod record;
