@@ -23,6 +23,8 @@ pub const DRIVER: &str = "DRIVER";
 pub const TRIP: &str = "TRIP";
 /// Rider events, written through the outbox.
 pub const RIDER: &str = "RIDER";
+/// What `location` has counted: one message for each partition.
+pub const LOCATION: &str = "LOCATION";
 /// Recurring schedules.
 pub const CRON: &str = "CRON";
 /// Full copies of messages that could not be handled.
@@ -148,6 +150,14 @@ pub fn streams(partitions: Partitions) -> Vec<Config> {
             discard: DiscardPolicy::New,
             max_bytes: 1024 * MIB,
             ..file(RIDER, &["rider.event.>"], partitions)
+        },
+        // As safe as the pings that it counts: after a crash of the machine they are counted again.
+        Config {
+            discard: DiscardPolicy::Old,
+            max_bytes: 64 * MIB,
+            max_messages_per_subject: 1,
+            persist_mode: Some(PersistenceMode::Async),
+            ..file(LOCATION, &["location.counted.*"], partitions)
         },
         Config { allow_message_schedules: true, ..file(CRON, &["cron.>"], partitions) },
         Config {

@@ -164,6 +164,12 @@ pub fn ping(partition: u32) -> String {
     format!("ping.{partition}")
 }
 
+/// `location.counted.<p>`
+#[must_use]
+pub fn counted(partition: u32) -> String {
+    format!("location.counted.{partition}")
+}
+
 /// `<prefix>.<p>.>`: all of one partition.
 #[must_use]
 pub fn partition_filter(prefix: &str, partition: u32) -> String {
@@ -176,6 +182,8 @@ pub fn dead_letter(consumer: &str, stream: &str, sequence: u64) -> String {
     format!("dlq.{consumer}.{stream}.{sequence}")
 }
 
+/// Every frame of pings.
+pub const PINGS: &str = "ping.*";
 /// Every trip command of every partition: the trip service answers these.
 pub const TRIP_COMMANDS: &str = "trip.command.>";
 /// Queries that `location` answers.

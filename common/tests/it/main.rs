@@ -14,3 +14,4 @@ mod counter;
 mod event_store;
 mod golden;
 mod provisioning;
+mod tidy;
