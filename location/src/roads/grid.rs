@@ -10,7 +10,7 @@
 use super::plane::Xy;
 
 /// A few streets wide: small enough that a cell holds few pieces.
-const CELL_M: f64 = 150.0;
+const CELL_M: f64 = 100.0;
 /// A country gets wider cells instead of more.
 const CELLS_MAX: f64 = 4e6;
 
@@ -46,7 +46,8 @@ pub(super) struct Grid {
 impl Grid {
     pub(super) fn new(shape: &[Xy], all: &[Piece]) -> Self {
         let lowest = |axis: fn(&Xy) -> f64| shape.iter().map(axis).fold(f64::INFINITY, f64::min);
-        let highest = |axis: fn(&Xy) -> f64| shape.iter().map(axis).fold(0.0, f64::max);
+        let highest =
+            |axis: fn(&Xy) -> f64| shape.iter().map(axis).fold(f64::NEG_INFINITY, f64::max);
         let (west, south) = (lowest(|xy| xy.x), lowest(|xy| xy.y));
         let width = (highest(|xy| xy.x) - west).max(0.0);
         let height = (highest(|xy| xy.y) - south).max(0.0);
@@ -83,22 +84,29 @@ impl Grid {
     /// The nearest place within `limit_m` of `from`; of equally near ones the first.
     pub(super) fn nearest(&self, shape: &[Xy], from: Xy, limit_m: f64) -> Option<Nearest> {
         let (column, row) = self.cell_of(from);
+        // To the nearest edge of the middle cell; what lies outside a ring is farther by its width.
+        let inset = |metres: f64| {
+            let within = metres.rem_euclid(self.cell_m);
+            within.min(self.cell_m - within)
+        };
+        let to_edge = inset(from.x - self.west).min(inset(from.y - self.south));
         let mut best: Option<Nearest> = None;
+        let mut reach_squared = limit_m * limit_m;
         for ring in 0..=((limit_m / self.cell_m).ceil() as i64) {
-            // What lies in this ring or beyond is at least this far away.
-            let at_least = (ring - 1).max(0) as f64 * self.cell_m;
-            if best.is_some_and(|nearest| nearest.distance <= at_least) {
+            let at_least = to_edge + (ring - 1) as f64 * self.cell_m;
+            if ring > 0 && reach_squared < at_least * at_least {
                 break;
             }
             for y in (row - ring)..=(row + ring) {
                 let is_edge = (y - row).abs() == ring;
-                let step = if is_edge || ring == 0 { 1 } else { 2 * ring };
+                let step = if is_edge { 1 } else { 2 * ring };
                 for x in ((column - ring)..=(column + ring)).step_by(step as usize) {
                     for piece in self.index(x, y).map_or(&[][..], |cell| self.pieces_in(cell)) {
                         let start = piece.start as usize;
-                        let (along, distance) = from.nearest_on(shape[start], shape[start + 1]);
-                        if distance <= limit_m && best.is_none_or(|b| distance < b.distance) {
-                            best = Some(Nearest { piece: *piece, along, distance });
+                        let (along, squared) = from.nearest_on(shape[start], shape[start + 1]);
+                        if squared < reach_squared {
+                            reach_squared = squared;
+                            best = Some(Nearest { piece: *piece, along, distance: squared.sqrt() });
                         }
                     }
                 }

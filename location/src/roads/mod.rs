@@ -5,6 +5,7 @@ pub mod map;
 pub mod osm;
 pub mod survey;
 
+mod arcs;
 mod contract;
 mod drawing;
 mod grid;
@@ -13,12 +14,12 @@ mod packed;
 mod plane;
 mod route;
 mod search;
+mod speed;
 mod strong;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +29,11 @@ use serde::Serialize;
 pub use drawing::{Drawing, Layer};
 pub use packed::RoadFileError;
 pub use route::{Route, Waypoint};
+pub use speed::{Speed, SpeedOutOfRange};
 
+use arcs::Cost;
 use map::RoadMap;
-use network::{Cost, Network};
+use network::Network;
 use search::ScratchPool;
 
 /// Must be shown wherever the roads are: they are a database derived from OpenStreetMap.
@@ -94,63 +97,6 @@ pub struct Snapped {
 pub struct Eta {
     pub seconds: f64,
     pub metres: f64,
-}
-
-/// Not a factor that a speed can have.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("speed factor must be a number from {} to {}", Speed::MIN, Speed::MAX)]
-pub struct SpeedOutOfRange;
-
-/// How fast cars are, as a factor on the free-flow speeds of the road file.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub struct Speed(f64);
-
-impl Speed {
-    const MIN: f64 = 0.01;
-    const MAX: f64 = 1000.0;
-    /// As fast as the signs allow.
-    pub const FREE_FLOW: Self = Self(1.0);
-    /// City traffic: with it the mean speed in town is what taxis drive by day.
-    pub const CONGESTED: Self = Self(0.65);
-
-    /// A speed from its factor.
-    ///
-    /// # Errors
-    /// When the factor is not a number in range.
-    pub fn new(factor: f64) -> Result<Self, SpeedOutOfRange> {
-        if (Self::MIN..=Self::MAX).contains(&factor) {
-            Ok(Self(factor))
-        } else {
-            Err(SpeedOutOfRange)
-        }
-    }
-
-    /// The same traffic in a world whose cars move `times` as fast.
-    ///
-    /// # Errors
-    /// When the product is out of range.
-    pub fn times(self, times: f64) -> Result<Self, SpeedOutOfRange> {
-        Self::new(self.0 * times)
-    }
-
-    /// The factor on free-flow speeds.
-    #[must_use]
-    pub fn factor(self) -> f64 {
-        self.0
-    }
-}
-
-impl Default for Speed {
-    fn default() -> Self {
-        Self::CONGESTED
-    }
-}
-
-impl FromStr for Speed {
-    type Err = SpeedOutOfRange;
-    fn from_str(text: &str) -> Result<Self, SpeedOutOfRange> {
-        text.parse().map_err(|_| SpeedOutOfRange).and_then(Self::new)
-    }
 }
 
 /// A city's roads, ready to be asked. Cheap to clone; may be asked from many threads at once.
@@ -271,7 +217,7 @@ impl RoadGraph {
     pub fn route(&self, from: Point, to: Point) -> Option<Route> {
         let (from, to) = (self.snap(from)?, self.snap(to)?);
         let drive = self.drive(&from, &to)?;
-        Some(route::trace(&self.network, &drive, &from, &to, self.speed.0))
+        Some(route::trace(&self.network, &drive, &from, &to, self.speed.factor()))
     }
 
     /// All roads as lines for a map.
@@ -303,13 +249,13 @@ impl RoadGraph {
 
     fn eta_of(&self, cost: Cost) -> Eta {
         Eta {
-            seconds: f64::from(cost.millis) / 1000.0 / self.speed.0,
+            seconds: f64::from(cost.millis) / 1000.0 / self.speed.factor(),
             metres: f64::from(cost.decimetres) / 10.0,
         }
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     fn free_flow_ms(&self, real: Duration) -> u32 {
-        (real.as_secs_f64() * 1000.0 * self.speed.0) as u32
+        (real.as_secs_f64() * 1000.0 * self.speed.factor()) as u32
     }
 }

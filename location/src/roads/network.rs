@@ -5,6 +5,7 @@
 
 use common::geo::{OutOfRange, Point};
 
+use super::arcs::{Adjacency, Arc, Cost, Heading};
 use super::grid::{Grid, Piece};
 use super::map::{RoadClass, RoadMap};
 use super::packed::RoadFileError;
@@ -13,44 +14,6 @@ use super::{Bounds, Snapped};
 
 /// Nearer than this to its end, a place on a segment is at the junction.
 const AT_JUNCTION_M: f64 = 1.0;
-
-/// A way to drive through a segment: its number, and whether against its direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Heading {
-    pub(super) segment: u32,
-    pub(super) is_against: bool,
-}
-
-/// A drivable connection as one junction sees it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Arc {
-    pub(super) junction: u32,
-    pub(super) cost: Cost,
-    pub(super) heading: Heading,
-}
-
-/// Free-flow travel time and length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Cost {
-    pub(super) millis: u32,
-    pub(super) decimetres: u32,
-}
-
-impl Cost {
-    pub(super) fn plus(self, other: Self) -> Self {
-        Self {
-            millis: self.millis.saturating_add(other.millis),
-            decimetres: self.decimetres.saturating_add(other.decimetres),
-        }
-    }
-
-    /// The share (0 to 1) of a cost that a part of a segment takes.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is less")]
-    fn share(self, share: f64) -> Self {
-        let part = |whole: u32| (f64::from(whole) * share.clamp(0.0, 1.0)).round() as u32;
-        Self { millis: part(self.millis), decimetres: part(self.decimetres) }
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Segment {
@@ -69,36 +32,6 @@ pub(super) struct Segment {
 /// Where a drive may begin or end beside a snapped place: a junction, what the part of the
 /// segment up to there costs, and how one drives it.
 pub(super) type Access = (u32, Cost, Heading);
-
-/// For each junction the arcs that leave it (or, reversed, that lead to it).
-#[derive(Debug)]
-pub(super) struct Adjacency {
-    first: Vec<u32>,
-    arcs: Vec<Arc>,
-}
-
-impl Adjacency {
-    fn new(junction_count: usize, mut arcs: Vec<(u32, Arc)>) -> Self {
-        arcs.sort_by_key(|(from, _)| *from);
-        let mut first = vec![0_u32; junction_count + 1];
-        arcs.iter().for_each(|(from, _)| first[*from as usize + 1] += 1);
-        let mut sum = 0;
-        for count in &mut first {
-            sum += *count;
-            *count = sum;
-        }
-        Self { first, arcs: arcs.into_iter().map(|(_, arc)| arc).collect() }
-    }
-
-    pub(super) fn of(&self, junction: u32) -> &[Arc] {
-        let at = junction as usize;
-        &self.arcs[self.first[at] as usize..self.first[at + 1] as usize]
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.arcs.len()
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Network {
@@ -193,7 +126,7 @@ impl Network {
     /// The junctions that a car at `at` can drive to, without passing another.
     pub(super) fn departures(&self, at: &Snapped) -> impl Iterator<Item = Access> + use<> {
         let segment = self.segments[at.segment as usize];
-        let heading = |is_against| Heading { segment: at.segment, is_against };
+        let heading = |is_against| Heading::new(at.segment, is_against);
         let ahead = (segment.head, segment.cost.share(1.0 - at.along), heading(false));
         let back = (segment.tail, segment.cost.share(at.along), heading(true));
         // Who stands at the junction need not drive the one-way street to leave it.
@@ -204,7 +137,7 @@ impl Network {
     /// The junctions from which `at` is reached without passing another.
     pub(super) fn approaches(&self, at: &Snapped) -> impl Iterator<Item = Access> + use<> {
         let segment = self.segments[at.segment as usize];
-        let heading = |is_against| Heading { segment: at.segment, is_against };
+        let heading = |is_against| Heading::new(at.segment, is_against);
         let ahead = (segment.tail, segment.cost.share(at.along), heading(false));
         let back = (segment.head, segment.cost.share(1.0 - at.along), heading(true));
         // … nor to come to it.
@@ -217,7 +150,7 @@ impl Network {
         let segment = self.segments[from.segment as usize];
         let is_against = to.along < from.along;
         (from.segment == to.segment && !(segment.is_oneway && is_against)).then(|| {
-            let heading = Heading { segment: from.segment, is_against };
+            let heading = Heading::new(from.segment, is_against);
             (segment.cost.share((to.along - from.along).abs()), heading)
         })
     }
@@ -291,7 +224,7 @@ fn directed(segments: &[Segment], is_reversed: bool) -> impl Iterator<Item = (u3
     (0_u32..).zip(segments).flat_map(move |(segment, s)| {
         let arc = |from: u32, to: u32, is_against| {
             let (from, to) = if is_reversed { (to, from) } else { (from, to) };
-            (from, Arc { junction: to, cost: s.cost, heading: Heading { segment, is_against } })
+            (from, Arc { junction: to, cost: s.cost, heading: Heading::new(segment, is_against) })
         };
         let ahead = arc(s.tail, s.head, false);
         std::iter::once(ahead).chain((!s.is_oneway).then(|| arc(s.head, s.tail, true)))

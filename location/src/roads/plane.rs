@@ -16,10 +16,17 @@ pub(super) struct Xy {
 impl Xy {
     /// Straight-line distance in metres.
     pub(super) fn distance(self, other: Self) -> f64 {
-        (self.x - other.x).hypot(self.y - other.y)
+        self.distance_squared(other).sqrt()
     }
 
-    /// How far along `start`–`end` (0 to 1) the nearest place to `self` lies, and its distance.
+    /// Cheaper than the distance, and enough to compare.
+    pub(super) fn distance_squared(self, other: Self) -> f64 {
+        let (dx, dy) = (self.x - other.x, self.y - other.y);
+        dx * dx + dy * dy
+    }
+
+    /// How far along `start`–`end` (0 to 1) the nearest place to `self` lies, and the square of
+    /// its distance.
     pub(super) fn nearest_on(self, start: Self, end: Self) -> (f64, f64) {
         let (dx, dy) = (end.x - start.x, end.y - start.y);
         let length_squared = dx * dx + dy * dy;
@@ -28,7 +35,7 @@ impl Xy {
         } else {
             0.0
         };
-        (along, self.distance(Self { x: start.x + along * dx, y: start.y + along * dy }))
+        (along, self.distance_squared(Self { x: start.x + along * dx, y: start.y + along * dy }))
     }
 }
 

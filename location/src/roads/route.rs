@@ -4,7 +4,8 @@
 use common::geo::Point;
 
 use super::Snapped;
-use super::network::{Heading, Network};
+use super::arcs::Heading;
+use super::network::Network;
 use super::plane::{Xy, between};
 use super::search::Drive;
 
@@ -73,7 +74,7 @@ pub(super) fn trace(
     let mut line = Line { points: vec![from.point], elapsed_s: vec![0.0] };
     let last = drive.headings.len().saturating_sub(1);
     for (at, heading) in drive.headings.iter().enumerate() {
-        let (begin, finish) = if heading.is_against { (1.0, 0.0) } else { (0.0, 1.0) };
+        let (begin, finish) = if heading.is_against() { (1.0, 0.0) } else { (0.0, 1.0) };
         let start = if at == 0 { from.along } else { begin };
         let (end, goal) = if at == last { (to.along, Some(to.point)) } else { (finish, None) };
         line.follow(network, *heading, start, end, goal);
@@ -106,9 +107,9 @@ impl Line {
         end: f64,
         goal: Option<Point>,
     ) {
-        let (shape, places) = network.shape(heading.segment);
-        let (seconds, shape_m) = network.measure(heading.segment);
-        let (low, high) = if heading.is_against { (end, start) } else { (start, end) };
+        let (shape, places) = network.shape(heading.segment());
+        let (seconds, shape_m) = network.measure(heading.segment());
+        let (low, high) = if heading.is_against() { (end, start) } else { (start, end) };
         let begun_s = self.elapsed_s.last().copied().unwrap_or(0.0);
         let mut passed: Vec<(Point, f64)> = shape
             .iter()
@@ -116,10 +117,10 @@ impl Line {
             .filter(|(_, mark)| low < *mark && *mark < high)
             .map(|(point, mark)| (*point, begun_s + (mark - start).abs() * seconds))
             .collect();
-        if heading.is_against {
+        if heading.is_against() {
             passed.reverse();
         }
-        let junction = if heading.is_against { shape.first() } else { shape.last() };
+        let junction = if heading.is_against() { shape.first() } else { shape.last() };
         let arrival =
             goal.or(junction.copied()).map(|point| (point, begun_s + (high - low) * seconds));
         for (point, elapsed_s) in passed.into_iter().chain(arrival) {

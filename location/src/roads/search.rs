@@ -8,7 +8,8 @@ use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 
 use super::Snapped;
-use super::network::{Access, Cost, Heading, Network};
+use super::arcs::{Cost, Heading};
+use super::network::{Access, Network};
 
 /// More searches than this at once, and the memory of the last ones is given back.
 const SPARE_MAX: usize = 16;
@@ -29,7 +30,7 @@ const UNSEEN: Label = Label {
     search: 0,
     is_settled: false,
     cost: Cost { millis: u32::MAX, decimetres: u32::MAX },
-    via: Heading { segment: 0, is_against: false },
+    via: Heading::new(0, false),
     before: None,
 };
 
@@ -39,7 +40,8 @@ pub(super) struct Scratch {
     search: u32,
     labels: Vec<Label>,
     wanted: Vec<u32>,
-    queue: BinaryHeap<Reverse<(u32, u32)>>,
+    /// Priority in the upper half, junction in the lower: compared as one number.
+    queue: BinaryHeap<Reverse<u64>>,
 }
 
 /// Scratch memory that is not in use; grows to the number of searches at once.
@@ -101,16 +103,18 @@ impl Scratch {
         if !label.is_settled && cost < label.cost {
             self.labels[junction as usize] =
                 Label { search: self.search, is_settled: false, cost, via, before };
-            self.queue.push(Reverse((cost.millis.saturating_add(ahead_ms), junction)));
+            let priority = cost.millis.saturating_add(ahead_ms);
+            self.queue.push(Reverse(u64::from(priority) << 32 | u64::from(junction)));
         }
     }
 
     /// Takes the next junction whose cost is final, if its priority is at most `limit_ms`.
     fn settle(&mut self, limit_ms: u32) -> Option<(u32, Cost)> {
-        while let Some(Reverse((priority, junction))) = self.queue.pop() {
-            if priority > limit_ms {
+        while let Some(Reverse(next)) = self.queue.pop() {
+            if next >> 32 > u64::from(limit_ms) {
                 return None;
             }
+            let junction = lower_half(next);
             let label = &mut self.labels[junction as usize];
             if !label.is_settled {
                 label.is_settled = true;
@@ -212,6 +216,11 @@ pub(super) fn drive(
     }
     headings.reverse();
     Some(Drive { cost, headings })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the upper half is the priority")]
+fn lower_half(queued: u64) -> u32 {
+    queued as u32
 }
 
 /// Whole milliseconds that are surely still to come: parts of segments are rounded, so one less.

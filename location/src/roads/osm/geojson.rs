@@ -61,3 +61,28 @@ fn node(coordinates: &[f64]) -> Option<WayNode> {
     let point = Point::new(*lat, *lng).ok()?;
     Some(WayNode { key: key_of_place(point), point })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::survey;
+    use crate::roads::survey::Survey;
+
+    #[test]
+    fn lines_that_a_car_may_use_become_roads() {
+        let ways = r#"{"type": "FeatureCollection", "features": [
+            {"type": "Feature", "properties": {"highway": "residential", "maxspeed": 30},
+             "geometry": {"type": "LineString", "coordinates": [[11.9, 57.7], [11.91, 57.7]]}},
+            {"type": "Feature", "properties": {"highway": "tertiary", "name": "Sveaplan"},
+             "geometry": {"type": "LineString", "coordinates": [[11.91, 57.7], [11.91, 57.71]]}},
+            {"type": "Feature", "properties": {"highway": "footway"},
+             "geometry": {"type": "LineString", "coordinates": [[11.91, 57.7], [11.92, 57.7]]}},
+            {"type": "Feature", "properties": {"highway": "service"},
+             "geometry": {"type": "Polygon", "coordinates": [[[11.9, 57.7], [11.91, 57.7]]]}}
+        ]}"#;
+        let mut town = Survey::default();
+        survey(ways.as_bytes(), &mut town).unwrap();
+        let map = town.finish("Town".into(), String::new()).unwrap();
+        assert_eq!((map.junctions.len(), map.directed_edge_count()), (3, 4));
+        assert!(survey(&b"{\"type\": \"Point\"}"[..], &mut Survey::default()).is_err());
+    }
+}
