@@ -1,7 +1,7 @@
 //! The event store: loads an aggregate from its last message, decides, and appends by
 //! compare-and-set. One publish is the whole transaction; what cannot be known is looked up.
 
-use std::{marker::PhantomData, ops::ControlFlow};
+use std::{borrow::Cow, marker::PhantomData, ops::ControlFlow};
 
 use async_nats::{
     HeaderMap, HeaderValue,
@@ -220,9 +220,19 @@ impl<D: Recorder> EventStore<D> {
         cause: &Cause,
         command: &D::Command,
     ) -> Result<Outcome<D>, ExecuteError<D>> {
+        self.settle(id, command_id, cause, &Wish::Command(command)).await
+    }
+
+    async fn settle(
+        &self,
+        id: D::Id,
+        command_id: CommandId,
+        cause: &Cause,
+        wish: &Wish<'_, D>,
+    ) -> Result<Outcome<D>, ExecuteError<D>> {
         let mut loaded = self.load(id).await?;
         for _ in 0..ATTEMPTS_MAX {
-            match self.attempt(id, command_id, cause, command, loaded).await? {
+            match self.attempt(id, command_id, cause, wish, loaded).await? {
                 ControlFlow::Break(outcome) => return Ok(outcome),
                 // Whatever happened, the log knows: my command is among its recent ones, or not.
                 ControlFlow::Continue(()) => loaded = self.load_from_leader(id).await?,
@@ -236,14 +246,17 @@ impl<D: Recorder> EventStore<D> {
         id: D::Id,
         command_id: CommandId,
         cause: &Cause,
-        command: &D::Command,
+        wish: &Wish<'_, D>,
         loaded: Loaded<D>,
     ) -> Result<ControlFlow<Outcome<D>>, ExecuteError<D>> {
         if loaded.made_by(command_id).is_some() {
             return Ok(ControlFlow::Break(Outcome { now: loaded, event: None }));
         }
         let now = self.nats.clock.now();
-        let event = match D::decide(&loaded.state, command, now) {
+        let Some(command) = wish.command(&loaded)? else {
+            return Ok(ControlFlow::Break(Outcome { now: loaded, event: None }));
+        };
+        let event = match D::decide(&loaded.state, &command, now) {
             Ok(Some(event)) => event,
             Ok(None) => return Ok(ControlFlow::Break(Outcome { now: loaded, event: None })),
             Err(rejection) => {
@@ -361,7 +374,7 @@ impl<D: Recorder> EventStore<D> {
     }
 
     /// Carries out what a timer that fired asks for, if the snapshot still names that timer.
-    /// `None`: it had become pointless.
+    /// `None`: it had become pointless, or was carried out before.
     ///
     /// # Errors
     /// As [`Self::execute`].
@@ -371,13 +384,32 @@ impl<D: Recorder> EventStore<D> {
         timer_id: EventId,
         cause: &Cause,
     ) -> Result<Option<Outcome<D>>, ExecuteError<D>> {
-        let loaded = self.load(id).await?;
+        let wish = Wish::Timer(timer_id);
+        let outcome = self.settle(id, due_command(timer_id), cause, &wish).await?;
+        Ok(outcome.event.is_some().then_some(outcome))
+    }
+}
+
+/// What is to be carried out.
+enum Wish<'a, D: Recorder> {
+    /// A command.
+    Command(&'a D::Command),
+    /// Whatever the timer stands for, as long as it runs. Looked up anew for each attempt: while
+    /// others were faster, it may have become pointless.
+    Timer(EventId),
+}
+
+impl<D: Recorder> Wish<'_, D> {
+    fn command(&self, loaded: &Loaded<D>) -> Result<Option<Cow<'_, D::Command>>, Malformed> {
+        let timer_id = match self {
+            Self::Command(command) => return Ok(Some(Cow::Borrowed(*command))),
+            Self::Timer(timer_id) => timer_id,
+        };
         let running = loaded.timers.iter().find(|timer| timer.id == timer_id.0.as_bytes());
         let Some(timer) = running else { return Ok(None) };
         let kind =
             D::timer_kind(&timer.kind).ok_or_else(|| Malformed::new("timer kind", &timer.kind))?;
-        let command_id = due_command(timer_id);
-        self.execute(id, command_id, cause, &D::on_due(kind)).await.map(Some)
+        Ok(Some(Cow::Owned(D::on_due(kind))))
     }
 }
 
