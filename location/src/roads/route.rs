@@ -79,6 +79,10 @@ pub(super) fn trace(
         let (end, goal) = if at == last { (to.along, Some(to.point)) } else { (finish, None) };
         line.follow(network, *heading, start, end, goal);
     }
+    if line.points.len() < 2 {
+        line.points.push(to.point);
+        line.elapsed_s.push(0.0);
+    }
     let seconds = f64::from(drive.cost.millis) / 1000.0;
     // Each part was rounded to a millisecond; the points say the same total as the route.
     let drawn = line.elapsed_s.last().copied().unwrap_or(0.0);
@@ -124,8 +128,11 @@ impl Line {
         let arrival =
             goal.or(junction.copied()).map(|point| (point, begun_s + (high - low) * seconds));
         for (point, elapsed_s) in passed.into_iter().chain(arrival) {
-            self.points.push(point);
-            self.elapsed_s.push(elapsed_s);
+            // Who begins or ends at a junction passes it once.
+            if self.points.last() != Some(&point) {
+                self.points.push(point);
+                self.elapsed_s.push(elapsed_s);
+            }
         }
     }
 }

@@ -47,15 +47,41 @@ fn the_drawing_names_its_source_and_shows_every_segment() {
     assert!(drawing.roads.iter().all(|layer| !layer.lines.is_empty()));
 }
 
+/// Junctions drawn from all over the city, the same ones every time.
+fn drawn(graph: &RoadGraph) -> impl FnMut() -> Point {
+    let mut at = 7_u64;
+    move || {
+        // Knuth's multiplier; its upper bits spread well.
+        at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let junction = usize::try_from(at >> 33).unwrap() % graph.junction_count();
+        graph.junction(junction).unwrap()
+    }
+}
+
+#[test]
+fn nobody_drives_faster_than_the_signs_or_jumps() {
+    let graph = gothenburg();
+    let mut any_junction = drawn(&graph);
+    for _ in 0..50 {
+        let (from, to) = (any_junction(), any_junction());
+        let route = graph.route(from, to).unwrap();
+        assert!((graph.eta(from, to).unwrap().seconds - route.seconds).abs() < 0.001);
+        assert!((route.elapsed_s.last().unwrap() - route.seconds).abs() < 0.001);
+        let mut before = route.at(0.0).unwrap();
+        for second in (1_u32..).map(f64::from).take_while(|second| *second < route.seconds) {
+            let now = route.at(second).unwrap();
+            assert!(now.metres_per_s < 110.0 / 3.6, "{} m/s", now.metres_per_s);
+            assert!(now.point.distance_m(before.point) < 110.0 / 3.6);
+            before = now;
+        }
+        assert!(route.at(route.seconds).unwrap().point.distance_m(to) < 1.5);
+    }
+}
+
 #[test]
 fn the_river_makes_the_nearest_car_often_not_the_fastest() {
     let graph = gothenburg();
-    let mut at = 7_usize;
-    let mut any_junction = || {
-        // Knuth's multiplier: spreads well and repeats the same every time.
-        at = (at.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(3_037_000_493)) % (1 << 48);
-        graph.junction((at >> 16) % graph.junction_count()).unwrap()
-    };
+    let mut any_junction = drawn(&graph);
     let cars: Vec<Point> = (0..150).map(|_| any_junction()).collect();
     let requests = 200;
     let mut surprises = 0;
