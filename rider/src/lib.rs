@@ -1,12 +1,142 @@
-//! `rider` owns what riders ask for and what they pay.
+//! `rider` owns what riders ask for and what they pay: quotes, ride requests and the ledger.
+//!
+//! | | |
+//! |---|---|
+//! | reads | `TRIP` (its view of trips; the payments worker), `live.trip.event.>` (event streams) |
+//! | writes | `RIDER` (`rider.event.<p>.<rider>`, through the outbox), its own store |
+//! | asks | `location.query.{supply,route,driver}`, `trip.command.<p>.<trip>` |
+//! | serves | HTTP `/v1/products`, `/v1/quotes`, `/v1/trips…` for the role rider |
 
 pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod fare;
+mod http;
 pub mod location;
 pub mod payments;
 pub mod projection;
 pub mod relay;
 pub mod store;
 pub mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use common::{
+    auth::{Issuer, Verifier},
+    http::Readiness,
+    nats::Nats,
+    stream::ProvisionError,
+    view::CaughtUp,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use self::config::Config;
+use self::{
+    commands::Commands,
+    fare::FareSigner,
+    http::Gateway,
+    location::Location,
+    payments::{Payments, provider::HttpProvider},
+    relay::{Bell, Relay},
+    store::Store,
+};
+
+/// Pause before a broker that is away is asked again for its streams.
+const PREPARE_AGAIN: Duration = Duration::from_millis(500);
+
+/// Runs the service until shutdown.
+///
+/// # Errors
+/// When a part fails that the service cannot go on without.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    serve(config, listener, shutdown).await
+}
+
+/// [`run`], on a listener that is open already.
+///
+/// # Errors
+/// When a part fails that the service cannot go on without.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    // Rides are accepted while the broker is away, at the start as well.
+    let nats = Nats::connect_lazily(&config.nats, "rider").await?;
+    let store = Store::open(&config.store)
+        .with_context(|| format!("the store `{}`", config.store.display()))?;
+    let (bell, caught_up) = (Bell::default(), CaughtUp::default());
+    let gateway = Gateway {
+        nats: nats.clone(),
+        store: store.clone(),
+        bell: bell.clone(),
+        verifier: Verifier::new(&config.auth, nats.clock.clone())?,
+        fares: Arc::new(FareSigner::new(config.fare_secret.as_bytes())?),
+        tariff: Arc::new(config.tariff.clone()),
+        commands: Commands::new(nats.clone()),
+        location: Location::new(nats.clone()),
+        shutdown: shutdown.clone(),
+    };
+    let mut routes = http::routes(gateway);
+    if let Some(issuer) = Issuer::from_config(&config.auth, &nats.clock)? {
+        routes = routes.merge(issuer.routes());
+    }
+    let app = common::http::app("rider", routes, readiness(&nats, &caught_up));
+    let address = listener.local_addr()?;
+    tracing::info!(%address, "rider is listening");
+    let served = tokio::try_join!(
+        common::http::serve(listener, app, shutdown.clone()),
+        behind_the_broker(&config, nats, &store, bell, &caught_up, shutdown),
+    );
+    // What was accepted is written before the process may end.
+    store.close().await;
+    served.map(|_| ())
+}
+
+/// All that needs the broker, as soon as it is there.
+async fn behind_the_broker(
+    config: &Config,
+    nats: Nats,
+    store: &Store,
+    bell: Bell,
+    caught_up: &CaughtUp,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    while let Err(err) = nats.prepare().await {
+        if let Some(ProvisionError::OtherPartitions { .. }) = err.downcast_ref() {
+            return Err(err);
+        }
+        tracing::warn!(error = format!("{err:#}"), "waiting for the broker");
+        if shutdown.run_until_cancelled(tokio::time::sleep(PREPARE_AGAIN)).await.is_none() {
+            return Ok(());
+        }
+    }
+    let timeout = Duration::from_millis(config.payments_timeout_ms);
+    let provider = HttpProvider::new(&config.payments_url, timeout);
+    let payments = Payments::new(nats.clone(), store.clone(), bell.clone(), provider);
+    tokio::try_join!(
+        nats.keep_clock(shutdown.clone()),
+        projection::run(&nats, store, caught_up, shutdown.clone()),
+        Relay::new(nats.clone(), store.clone(), bell).run(shutdown.clone()),
+        payments.run(shutdown),
+    )?;
+    Ok(())
+}
+
+/// Ready to take requests, even without the broker: they wait in the outbox. Not ready while the
+/// view still reads what happened before.
+fn readiness(nats: &Nats, caught_up: &CaughtUp) -> Readiness {
+    let (nats, caught_up) = (nats.clone(), caught_up.clone());
+    Readiness::new(move || {
+        if nats.is_connected() && !caught_up.is_true() {
+            Err("the view of trips is catching up".into())
+        } else {
+            Ok(())
+        }
+    })
+}

@@ -133,7 +133,11 @@ pub fn is_end(phase: v1::TripPhase) -> bool {
     )
 }
 
-fn phase(phase: v1::TripPhase) -> Result<Phase, Malformed> {
+/// A trip's phase.
+///
+/// # Errors
+/// When nothing happened yet.
+pub fn phase(phase: v1::TripPhase) -> Result<Phase, Malformed> {
     match phase {
         v1::TripPhase::Unspecified => Err(Malformed::new("phase", "is unspecified")),
         v1::TripPhase::Matching => Ok(Phase::Matching),

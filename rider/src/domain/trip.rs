@@ -69,6 +69,20 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Its name in answers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Matching => "matching",
+            Self::Assigned => "assigned",
+            Self::Arrived => "arrived",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Unfulfilled => "unfulfilled",
+        }
+    }
+
     /// Whether nothing more will happen but a rating and a charge.
     #[must_use]
     pub fn is_end(self) -> bool {

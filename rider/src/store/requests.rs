@@ -21,7 +21,7 @@ use crate::{
 const FORGET_MAX: u32 = 4;
 
 /// A request for a ride, ready to be written.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RideOrder {
     /// Who asks.
     pub rider: RiderId,

@@ -1,0 +1,142 @@
+//! The gateway for riders: decodes, names and answers. What it decides is in `domain`, what it
+//! promises is in the store before it is answered.
+
+mod endings;
+mod events;
+mod feed;
+mod idempotency_key;
+mod model;
+mod quotes;
+mod requests;
+mod trips;
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use common::{
+    auth::Verifier,
+    clock::Timestamp,
+    id::{CommandId, DriverId, RiderId, TripId},
+    nats::Nats,
+    problem::Problem,
+};
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use self::model::{DriverLocation, TripResource};
+use crate::{
+    commands::Commands,
+    domain::{tariff::Tariff, trip::Trip},
+    fare::FareSigner,
+    location::Location,
+    relay::Bell,
+    store::{Store, StoreError, ledger, ledger::ChargeLine, trips as rows},
+};
+
+/// What the handlers work with; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    /// The broker.
+    pub nats: Nats,
+    /// Requests, outbox, ledger and the view of trips.
+    pub store: Store,
+    /// Tells the relay about new rows.
+    pub bell: Bell,
+    /// Who may call.
+    pub verifier: Verifier,
+    /// Signs quotes.
+    pub fares: Arc<FareSigner>,
+    /// What rides cost.
+    pub tariff: Arc<Tariff>,
+    /// Commands to trips.
+    pub commands: Commands,
+    /// Questions to `location`.
+    pub location: Location,
+    /// Ends event streams.
+    pub shutdown: CancellationToken,
+}
+
+impl FromRef<Gateway> for Verifier {
+    fn from_ref(gateway: &Gateway) -> Self {
+        gateway.verifier.clone()
+    }
+}
+
+/// Every route for riders.
+pub(crate) fn routes(gateway: Gateway) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(quotes::products))
+        .routes(routes!(quotes::quote))
+        .routes(routes!(requests::request_trip, trips::list))
+        .routes(routes!(trips::get))
+        .routes(routes!(events::follow))
+        .routes(routes!(endings::preview_cancellation))
+        .routes(routes!(endings::cancel))
+        .routes(routes!(endings::receipt))
+        .routes(routes!(endings::rate))
+        .with_state(gateway)
+}
+
+impl From<StoreError> for Problem {
+    fn from(err: StoreError) -> Self {
+        match err {
+            StoreError::Overloaded => Self::new(
+                axum::http::StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "too many requests wait already",
+            )
+            .retry_after(std::time::Duration::from_secs(1)),
+            StoreError::Closed => Self::unavailable("the service is stopping"),
+            StoreError::Failed(_) | StoreError::Corrupt(_) => {
+                tracing::error!(error = format!("{:#}", anyhow::Error::from(err)), "store");
+                Self::unavailable("the store failed")
+            }
+        }
+    }
+}
+
+impl Gateway {
+    fn now(&self) -> Timestamp {
+        self.nats.clock.now()
+    }
+
+    /// The caller's trip and its charge. What belongs to others does not exist.
+    async fn trip(
+        &self,
+        rider: RiderId,
+        trip: TripId,
+    ) -> Result<(Trip, Option<ChargeLine>), Problem> {
+        let found = self
+            .store
+            .read::<_, StoreError, _>(move |connection| {
+                let Some(trip) = rows::find(connection, rider, trip)? else { return Ok(None) };
+                let charge = ledger::charge_of(connection, trip.ride.trip)?;
+                Ok(Some((trip, charge)))
+            })
+            .await?;
+        found.ok_or_else(|| Problem::not_found("trip_not_found", "there is no such trip"))
+    }
+
+    /// Where the driver of a trip under way is; nothing when that is not known in time.
+    async fn driver_location(&self, trip: &Trip) -> Option<DriverLocation> {
+        let driver: DriverId = model::driver_under_way(trip)?;
+        match self.location.driver(driver).await {
+            Ok(reply) => DriverLocation::new(&reply, self.now()),
+            Err(err) => {
+                tracing::debug!(driver.id = %driver, error = %err, "no position");
+                None
+            }
+        }
+    }
+
+    async fn resource(&self, trip: &Trip, charge: Option<&ChargeLine>) -> TripResource {
+        let location = self.driver_location(trip).await;
+        TripResource::new(trip, charge, location, self.now())
+    }
+}
+
+/// A new name, for what is made here.
+fn fresh() -> Uuid {
+    CommandId::fresh().0
+}

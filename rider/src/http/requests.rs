@@ -1,0 +1,187 @@
+//! `POST /v1/trips`: a ride is taken up in one local transaction and answered. It works while the
+//! broker is away; the relay carries it there.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::DirectGetErrorKind;
+use aws_lc_rs::digest;
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use common::{
+    auth::AsRider,
+    contract,
+    http::Json,
+    id::{RiderId, TripId},
+    problem::Problem,
+    stream,
+};
+use serde::Deserialize;
+
+use super::{Gateway, fresh, idempotency_key::IdempotencyKey, model::TripResource};
+use crate::{
+    domain::{
+        idempotency::{Answer, Fingerprint},
+        trip::{Ride, Trip},
+    },
+    fare::{Fare, FareError},
+    projection,
+    store::{
+        StoreError,
+        requests::{Accepted, OrderError, RideOrder, accept},
+        trips,
+    },
+    wire,
+};
+
+/// How long the log may take to say that a rider's trip has ended already.
+const LOOK_DEADLINE: Duration = Duration::from_millis(500);
+const REPLAYED: &str = "idempotent-replayed";
+const PINS: u64 = 10_000;
+
+/// Which fare to take.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+pub(super) struct TripRequest {
+    fare_id: String,
+}
+
+/// Ask for a ride. The same key asks for the same ride, however often it is sent.
+#[utoipa::path(
+    post,
+    path = "/v1/trips",
+    tag = "trips",
+    params(("Idempotency-Key" = String, Header, description = "One intention; kept for a day")),
+    request_body = TripRequest,
+    responses((status = 201, body = TripResource))
+)]
+pub(super) async fn request_trip(
+    State(gateway): State<Gateway>,
+    AsRider(rider): AsRider,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(request): Json<TripRequest>,
+) -> Result<Response, Problem> {
+    let now = gateway.now();
+    let ride = match gateway.fares.verify(&request.fare_id, rider, now) {
+        Ok(fare) => Ok(ride(fare, now)?),
+        Err(err) => Err(err),
+    };
+    let fingerprint = fingerprint(&request.fare_id);
+    let order = RideOrder { rider, key, fingerprint, now, ride };
+    match gateway.place(order.clone()).await {
+        Err(OrderError::TripInProgress(trip)) => {
+            if !gateway.has_ended(rider, trip).await {
+                return Err(OrderError::TripInProgress(trip).into());
+            }
+            respond(gateway.place(order).await?)
+        }
+        placed => respond(placed?),
+    }
+}
+
+impl Gateway {
+    async fn place(&self, order: RideOrder) -> Result<Accepted, OrderError> {
+        let accepted = self.store.try_write(move |connection| accept(connection, order)).await?;
+        if !accepted.is_replay {
+            self.bell.ring();
+        }
+        Ok(accepted)
+    }
+
+    /// Whether the log knows that a trip is over which the view still shows as open. A rider whose
+    /// trip has just ended must not be sent away because the view lags.
+    async fn has_ended(&self, rider: RiderId, trip: TripId) -> bool {
+        let looked = tokio::time::timeout(LOOK_DEADLINE, self.look(trip)).await;
+        match looked {
+            Ok(Ok(has_ended)) => has_ended,
+            Ok(Err(err)) => {
+                tracing::debug!(rider.id = %rider, trip.id = %trip, error = %err, "not looked up");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn look(&self, trip: TripId) -> anyhow::Result<bool> {
+        let stream = self.nats.jetstream.get_stream_no_info(stream::TRIP).await?;
+        let subject = self.nats.partitions.trip_event(trip);
+        let message = match stream.direct_get_last_for_subject(subject).await {
+            Ok(message) => message,
+            Err(err) if err.kind() == DirectGetErrorKind::NotFound => return Ok(false),
+            Err(err) => return Err(err.into()),
+        };
+        let event = contract::decode("TripEvent", &message.payload)?;
+        let snapshot = projection::snapshot_of(trip.0, message.sequence, event)?;
+        let has_ended = snapshot.state.as_ref().is_some_and(|state| wire::is_end(state.phase()));
+        if has_ended {
+            self.store
+                .write::<_, StoreError, _>(move |connection| trips::apply(connection, &snapshot))
+                .await?;
+        }
+        Ok(has_ended)
+    }
+}
+
+fn ride(fare: Fare, now: common::clock::Timestamp) -> Result<(Ride, Answer), Problem> {
+    let ride = Ride {
+        trip: TripId::fresh(),
+        rider: fare.rider,
+        pickup: fare.pickup,
+        dropoff: fare.dropoff,
+        quote: fare.quote,
+        // From an id of its own: the driver knows the trip's, and must not be able to tell the pin.
+        pin: format!("{:04}", fresh().as_u64_pair().1 % PINS),
+        requested_at: now,
+    };
+    let trip = Trip { ride, progress: None };
+    let body = serde_json::to_string(&TripResource::new(&trip, None, None, now))
+        .map_err(|err| Problem::unavailable(err.to_string()))?;
+    Ok((trip.ride, Answer { status: StatusCode::CREATED.as_u16(), body }))
+}
+
+fn fingerprint(fare_id: &str) -> Fingerprint {
+    let mut asked = digest::Context::new(&digest::SHA256);
+    asked.update(b"POST /v1/trips\n");
+    asked.update(fare_id.as_bytes());
+    let mut fingerprint = [0; 32];
+    for (byte, hashed) in fingerprint.iter_mut().zip(asked.finish().as_ref()) {
+        *byte = *hashed;
+    }
+    fingerprint
+}
+
+fn respond(accepted: Accepted) -> Result<Response, Problem> {
+    #[derive(Deserialize)]
+    struct Named {
+        trip_id: TripId,
+    }
+    let Answer { status, body } = accepted.answer;
+    let unreadable = |why: String| Problem::unavailable(why);
+    let named: Named = serde_json::from_str(&body).map_err(|err| unreadable(err.to_string()))?;
+    let status = StatusCode::from_u16(status).map_err(|err| unreadable(err.to_string()))?;
+    let location = format!("/v1/trips/{}", named.trip_id);
+    let headers =
+        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::LOCATION, location)];
+    let mut response = (status, headers, body).into_response();
+    if accepted.is_replay {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+impl From<OrderError> for Problem {
+    fn from(err: OrderError) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let detail = err.to_string();
+        match err {
+            OrderError::KeyReused => Self::new(status, "idempotency_key_reused", detail),
+            OrderError::TripInProgress(trip) => {
+                Self::conflict("trip_in_progress", detail).with("trip_id", trip.to_string())
+            }
+            OrderError::Fare(FareError::Invalid) => Self::new(status, "fare_invalid", detail),
+            OrderError::Fare(FareError::Expired(_)) => Self::conflict("fare_expired", detail),
+            OrderError::Store(err) => err.into(),
+        }
+    }
+}
