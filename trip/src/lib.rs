@@ -1,4 +1,5 @@
 //! trip: owns the life of a trip.
 
+pub mod dispatch;
 pub mod domain;
 pub mod record;
