@@ -1,5 +1,61 @@
-//! trip: owns the life of a trip.
+//! `trip` owns the life of a trip: it alone decides and writes what happens to it, finds its driver
+//! and fixes its fare. It also serves operations, whose console looks into the log.
+//!
+//! | reads | writes | serves |
+//! |---|---|---|
+//! | `rider.event`: requested rides | `trip.event`, `trip.timer` | `trip.command`: what phones want |
+//! | `driver.event`: accepted and ended offers | `driver.command`: offer, release | HTTP for operations |
+//! | `trip.event`, `trip.due`: its own | `dlq`: what it could not read | |
+//! | `location.query.candidates`: who is near | | |
 
+mod commands;
+mod config;
+pub mod consumers;
 pub mod dispatch;
 pub mod domain;
+mod driver_commands;
 pub mod record;
+
+pub use config::{Config, TermsConfig};
+
+use anyhow::Context as _;
+use common::{event_store::EventStore, nats::Nats, timer};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{consumers::Reactions, dispatch::Inspector, record::TripDecider};
+
+/// Runs the service until shutdown.
+///
+/// # Errors
+/// When it cannot start, or a part of it fails for good.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen at {}", config.listen))?;
+    serve(config, listener, shutdown).await
+}
+
+/// Runs the service on a listener that stands already.
+///
+/// # Errors
+/// When it cannot start, or a part of it fails for good.
+pub async fn serve(
+    config: Config,
+    _listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let nats = Nats::connect(&config.nats, "trip").await?;
+    nats.prepare().await?;
+    let store = EventStore::<TripDecider>::open(&nats).await?;
+    let reactions = Reactions::new(store.clone(), config.terms.terms());
+    let inspector = Inspector::default();
+    tokio::try_join!(
+        nats.keep_clock(shutdown.clone()),
+        commands::run(store.clone(), shutdown.clone()),
+        consumers::run(&nats, reactions, shutdown.clone()),
+        timer::sweep(store.clone(), timer::SWEEP_EVERY, shutdown.clone()),
+        dispatch::run(&nats, config.dispatch, inspector, shutdown),
+    )?;
+    Ok(())
+}

@@ -18,6 +18,8 @@ use common::{
 use prost::Message as _;
 use uuid::Uuid;
 
+pub(crate) use from_wire::{offer_end, pin, quote, reason, stars};
+
 use crate::domain::{self, Rejection, TimerKind, Trip, TripCommand, TripEvent};
 
 /// The rules of a trip, for the event store.

@@ -1,0 +1,151 @@
+//! Interactive commands: a phone waits for the answer, which comes after the event is stored. Past
+//! its deadline a command has no effect.
+
+mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::Message;
+use common::{
+    contract::v1,
+    envelope::header::TRACEPARENT,
+    event_store::{Cause, EventStore, ExecuteError, Loaded},
+    id::TripId,
+    nats::Nats,
+    subject,
+};
+use futures_util::StreamExt as _;
+use prost::Message as _;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(crate) use wire::code;
+use wire::{Wanted, read};
+
+use crate::{
+    domain::{Rejection, refusal},
+    record::TripDecider,
+};
+
+/// One instance answers each command.
+const QUEUE_GROUP: &str = "trip";
+/// Commands in hand at a time. The rest waits in the subscription, where its deadline may pass.
+const IN_HAND_MAX: usize = 256;
+/// How long a stopping service may take for the commands in hand.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// Answers commands until shutdown, and then those in hand.
+///
+/// # Errors
+/// When the subscription cannot be made.
+pub(crate) async fn run(
+    store: EventStore<TripDecider>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let nats = store.nats().clone();
+    let mut commands =
+        nats.client.queue_subscribe(subject::TRIP_COMMANDS, QUEUE_GROUP.to_owned()).await?;
+    let free = Arc::new(Semaphore::new(IN_HAND_MAX));
+    let in_hand = TaskTracker::new();
+    while let Some(Some(message)) = shutdown.run_until_cancelled(commands.next()).await {
+        let Ok(place) = Arc::clone(&free).acquire_owned().await else { break };
+        let (nats, store) = (nats.clone(), store.clone());
+        in_hand.spawn(async move {
+            answer(&nats, &store, message).await;
+            drop(place);
+        });
+    }
+    // What others send from now on goes to another instance, or is surely not done.
+    if let Err(err) = commands.unsubscribe().await {
+        tracing::debug!(error = %err, "not unsubscribed");
+    }
+    in_hand.close();
+    if tokio::time::timeout(DRAIN_MAX, in_hand.wait()).await.is_err() {
+        tracing::warn!("commands in hand left unanswered");
+    }
+    Ok(())
+}
+
+async fn answer(nats: &Nats, store: &EventStore<TripDecider>, message: Message) {
+    let Some(reply_to) = message.reply.clone() else {
+        tracing::debug!(subject = %message.subject, "a command that wants no answer is not done");
+        return;
+    };
+    let outcome = outcome(nats, store, &message).await;
+    let reply = v1::TripReply { outcome: Some(outcome) };
+    if let Err(err) = nats.client.publish(reply_to, reply.encode_to_vec().into()).await {
+        tracing::debug!(error = %err, "answer not sent");
+    }
+}
+
+async fn outcome(
+    nats: &Nats,
+    store: &EventStore<TripDecider>,
+    message: &Message,
+) -> v1::trip_reply::Outcome {
+    use v1::trip_reply::Outcome;
+    let Wanted { trip, command_id, deadline, command } = match read(&message.payload) {
+        Ok(wanted) => wanted,
+        Err(malformed) => {
+            return Outcome::Rejected(v1::TripRejection {
+                code: "validation_failed".to_owned(),
+                detail: malformed.to_string(),
+                ..v1::TripRejection::default()
+            });
+        }
+    };
+    if deadline <= nats.clock.now() {
+        let detail = "the deadline had passed, nothing was done".to_owned();
+        return Outcome::Failed(v1::TripFailure { detail, unknown: false });
+    }
+    let cause = Cause { id: Some(command_id.0), traceparent: traceparent(message) };
+    match store.execute(trip, command_id, &cause, &command).await {
+        Ok(outcome) => match refusal(&command, &outcome.now.state) {
+            Some(rejection) => Outcome::Rejected(rejected(trip, rejection, &outcome.now)),
+            None => Outcome::Done(snapshot(trip, &outcome.now)),
+        },
+        Err(ExecuteError::Rejected { rejection, now }) => {
+            tracing::debug!(trip.id = %trip, code = code(&rejection), "refused");
+            Outcome::Rejected(rejected(trip, rejection, &now))
+        }
+        Err(err) => {
+            tracing::warn!(trip.id = %trip, error = %err, "command failed");
+            let unknown = match err {
+                ExecuteError::Unsettled | ExecuteError::Unavailable(_) => true,
+                ExecuteError::Corrupt(_) | ExecuteError::Rejected { .. } => false,
+            };
+            Outcome::Failed(v1::TripFailure { detail: err.to_string(), unknown })
+        }
+    }
+}
+
+fn traceparent(message: &Message) -> Option<String> {
+    let headers = message.headers.as_ref()?;
+    headers.get(TRACEPARENT).map(|value| value.as_str().to_owned())
+}
+
+/// The trip as its rider, its driver or operations may see it.
+#[must_use]
+pub(crate) fn snapshot(trip: TripId, loaded: &Loaded<TripDecider>) -> v1::TripSnapshot {
+    v1::TripSnapshot {
+        trip_id: trip.to_vec(),
+        version: loaded.version,
+        sequence: loaded.sequence,
+        at_us: loaded.at.micros(),
+        state: Some((&loaded.state).into()),
+    }
+}
+
+fn rejected(trip: TripId, rejection: Rejection, now: &Loaded<TripDecider>) -> v1::TripRejection {
+    let tries_left =
+        if let Rejection::PinInvalid { tries_left } = rejection { tries_left } else { 0 };
+    // Nobody learns anything of a trip that is not theirs, not even that it exists.
+    let hidden = matches!(rejection, Rejection::NotYours | Rejection::UnknownTrip);
+    let shown = if hidden { Rejection::UnknownTrip } else { rejection };
+    v1::TripRejection {
+        code: code(&rejection).to_owned(),
+        detail: shown.to_string(),
+        tries_left,
+        current: (!hidden).then(|| snapshot(trip, now)),
+    }
+}
