@@ -1,4 +1,89 @@
-//! Gateway for drivers; owns a driver's duty and engagement.
+//! `driver` owns a driver's duty and engagement, and is the gateway for drivers' phones.
+//!
+//! | reads | writes | serves |
+//! |---|---|---|
+//! | `DRIVER_CMD` (commands of the saga, lanes) | `driver.event.>` and its timers (the only writer) | duty, offers, state and its event stream |
+//! | `driver.due.>` (its own timers, lanes) | `ping.<p>` (frames of pings) | positions of phones |
+//! | `TRIP` (last events; a view for earnings) | `trip.command.>` (request and reply, for the phone) | a driver's steps on a trip, earnings |
 
+mod config;
+mod consumers;
 pub mod domain;
+mod earnings;
+mod gather;
+mod http;
 pub mod record;
+mod trips;
+mod view;
+
+use std::sync::Arc;
+
+use common::{
+    auth::{Issuer, Verifier},
+    event_store::EventStore,
+    nats::Nats,
+    view::CaughtUp,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use crate::{
+    config::{Config, GatherConfig},
+    gather::{Gatherer, NotStored},
+};
+use crate::{earnings::Earnings, http::Gateway, record::DriverDecider, trips::Trips};
+
+/// The service, as it names itself to the broker.
+const NAME: &str = "driver";
+
+/// Runs the service until shutdown.
+///
+/// # Errors
+/// When it cannot start, or a part of it fails for good.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen).await?;
+    serve(config, listener, shutdown).await
+}
+
+/// As [`run`], on a listener that is open already.
+///
+/// # Errors
+/// As [`run`].
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let nats = Nats::connect(&config.nats, NAME).await?;
+    nats.prepare().await?;
+    let drivers = EventStore::<DriverDecider>::open(&nats).await.map_err(anyhow::Error::msg)?;
+    let gatherer = Arc::new(Gatherer::new(&nats, config.gathering));
+    let (earnings, caught_up) = (Earnings::default(), CaughtUp::default());
+    let gateway = Gateway::new(http::Parts {
+        drivers: drivers.clone(),
+        trips: Trips::open(&nats).await?,
+        gatherer: Arc::clone(&gatherer),
+        earnings: earnings.clone(),
+        verifier: Verifier::new(&config.auth, nats.clock.clone())?,
+        shutdown: shutdown.clone(),
+        nats: nats.clone(),
+    });
+    let issuer = Issuer::from_config(&config.auth, &nats.clock)?;
+    let app = http::router(gateway, issuer, caught_up.clone());
+    tracing::info!(address = %listener.local_addr()?, "driver gateway listens");
+    // Requests in hand wait for their pings to be stored, so the gatherer stops after them.
+    let no_more_requests = CancellationToken::new();
+    let gateway = async {
+        let served = common::http::serve(listener, app, shutdown.clone()).await;
+        no_more_requests.cancel();
+        served
+    };
+    tokio::try_join!(
+        gateway,
+        gatherer.run(no_more_requests.clone()),
+        consumers::run(&nats, &drivers, shutdown.clone()),
+        earnings.follow(&nats, &caught_up, shutdown.clone()),
+        nats.keep_clock(shutdown.clone()),
+    )?;
+    Ok(())
+}

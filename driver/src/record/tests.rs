@@ -1,15 +1,16 @@
 //! Every event and state survives the wire, and what is not one is malformed.
 
 use common::{
+    clock::Timestamp,
     contract::{Malformed, v1},
+    decider::{Decider as _, Recorder as _},
     id::{CommandId, OfferId, TripId},
     money::{Currency, Money},
 };
+use uuid::Uuid;
 
-use super::{
-    Addressed, Decider as _, Driver, DriverDecider, DriverEvent, OfferEnd, OfferTerms, Pair,
-    Recorder as _, Timestamp, Uuid,
-};
+use super::{Addressed, DriverDecider};
+use crate::domain::{Driver, DriverEvent, OfferEnd, OfferTerms, Pair};
 
 const AT: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 
