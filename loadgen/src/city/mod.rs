@@ -1,0 +1,7 @@
+//! The simulated city.
+
+pub mod crowd;
+mod demand;
+pub mod motion;
+mod profile;
+pub mod streets;

@@ -1,0 +1,355 @@
+//! What the phones were promised: every 2xx of a command, one JSON line each, written before the
+//! phone acts on it. The audit compares it with the log. Pings are kept as running totals.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, BufWriter, Write},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::clock::{Timestamp, machine_time};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+/// How often the totals of the pings are written.
+const TOTALS_EVERY: Duration = Duration::from_secs(1);
+/// Lines that share one write to the file.
+const GROUP_MAX: usize = 512;
+
+/// One line of a journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Entry {
+    /// The first line: which run this is.
+    Run {
+        /// By this machine's clock.
+        at: Timestamp,
+        /// The run; all identities of its phones are derived from it.
+        run: Uuid,
+        /// What the demand was drawn from.
+        seed: u64,
+    },
+    /// A command was answered with a 2xx.
+    Command(Promise),
+    /// The totals so far.
+    Pings {
+        /// By this machine's clock.
+        at: Timestamp,
+        /// Since the start of the run.
+        totals: PingTotals,
+    },
+}
+
+/// A command that was answered with a 2xx.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Promise {
+    /// When the answer came, by this machine's clock.
+    pub at: Timestamp,
+    /// `driver` or `rider`.
+    pub role: String,
+    /// The driver's or rider's id.
+    pub id: Uuid,
+    /// `POST` or `PUT`.
+    pub method: String,
+    /// Path of the request.
+    pub path: String,
+    /// The `Idempotency-Key` that was sent.
+    pub key: String,
+    /// Body of the request, without signed quotes.
+    pub request: Value,
+    /// Status of the answer.
+    pub status: u16,
+    /// The gateway said that it had answered this before.
+    pub replayed: bool,
+    /// What of the answer says what is now true; see [`essentials`].
+    pub response: Value,
+}
+
+/// How the pings of a run were answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PingTotals {
+    /// POSTs that were answered 202.
+    pub posts: u64,
+    /// Points that the gateway accepted.
+    pub accepted: u64,
+    /// Points that it rejected.
+    pub rejected: u64,
+    /// Points in POSTs whose answer never came: stored or not, nobody knows.
+    pub unknown: u64,
+    /// Points in POSTs that surely did not arrive.
+    pub unsent: u64,
+}
+
+/// The running totals; all phones add to it.
+#[derive(Debug, Default)]
+pub struct PingTally {
+    posts: AtomicU64,
+    accepted: AtomicU64,
+    rejected: AtomicU64,
+    unknown: AtomicU64,
+    unsent: AtomicU64,
+}
+
+impl PingTally {
+    /// A POST was answered.
+    pub fn answered(&self, accepted: u64, rejected: u64) {
+        self.posts.fetch_add(1, Ordering::Relaxed);
+        self.accepted.fetch_add(accepted, Ordering::Relaxed);
+        self.rejected.fetch_add(rejected, Ordering::Relaxed);
+    }
+
+    /// A POST was refused whole.
+    pub fn refused(&self, points: u64) {
+        self.rejected.fetch_add(points, Ordering::Relaxed);
+    }
+
+    /// A POST may or may not have arrived.
+    pub fn unknown(&self, points: u64) {
+        self.unknown.fetch_add(points, Ordering::Relaxed);
+    }
+
+    /// A POST surely did not arrive.
+    pub fn unsent(&self, points: u64) {
+        self.unsent.fetch_add(points, Ordering::Relaxed);
+    }
+
+    /// What has been added so far.
+    #[must_use]
+    pub fn totals(&self) -> PingTotals {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        PingTotals {
+            posts: read(&self.posts),
+            accepted: read(&self.accepted),
+            rejected: read(&self.rejected),
+            unknown: read(&self.unknown),
+            unsent: read(&self.unsent),
+        }
+    }
+}
+
+/// The journal cannot be written, so no phone may act any more.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the journal cannot be written")]
+pub struct JournalBroken;
+
+enum Order {
+    Write { line: Vec<u8>, done: oneshot::Sender<()> },
+    Close,
+}
+
+/// A journal that is being written. Clones write to the same file.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    // Never longer than there are phones: each waits for its own line.
+    orders: mpsc::Sender<Order>,
+    pings: Arc<PingTally>,
+}
+
+/// The thread that writes a journal.
+#[derive(Debug)]
+pub struct JournalWriter {
+    orders: mpsc::Sender<Order>,
+    thread: thread::JoinHandle<std::io::Result<()>>,
+}
+
+impl Journal {
+    /// Begins a journal; a file of that name is replaced.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn create(path: &Path) -> std::io::Result<(Self, JournalWriter)> {
+        let file = BufWriter::new(File::create(path)?);
+        let (orders, inbox) = mpsc::channel();
+        let pings = Arc::new(PingTally::default());
+        let totals = Arc::clone(&pings);
+        let thread = thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || write_all(file, &inbox, &totals))?;
+        let writer = JournalWriter { orders: orders.clone(), thread };
+        Ok((Self { orders, pings }, writer))
+    }
+
+    /// Writes a line and returns once it is with the operating system.
+    ///
+    /// # Errors
+    /// When the file cannot be written any more.
+    pub async fn append(&self, entry: &Entry) -> Result<(), JournalBroken> {
+        let mut line = serde_json::to_vec(entry).map_err(|_| JournalBroken)?;
+        line.push(b'\n');
+        let (done, written) = oneshot::channel();
+        self.orders.send(Order::Write { line, done }).map_err(|_| JournalBroken)?;
+        written.await.map_err(|_| JournalBroken)
+    }
+
+    /// Where answers to pings are counted.
+    #[must_use]
+    pub fn pings(&self) -> &PingTally {
+        &self.pings
+    }
+}
+
+impl JournalWriter {
+    /// Writes what was appended before, the last totals, and closes the file.
+    ///
+    /// # Errors
+    /// When any line could not be written.
+    pub fn finish(self) -> std::io::Result<()> {
+        // A writer that already stopped says why when it is joined.
+        drop(self.orders.send(Order::Close));
+        self.thread.join().map_err(|_| std::io::Error::other("the journal's thread panicked"))?
+    }
+}
+
+fn write_all(
+    mut file: BufWriter<File>,
+    inbox: &mpsc::Receiver<Order>,
+    pings: &PingTally,
+) -> std::io::Result<()> {
+    let mut last = (Instant::now(), PingTotals::default());
+    let mut waiting = Vec::new();
+    let mut open = true;
+    while open {
+        let first = inbox.recv_timeout(TOTALS_EVERY);
+        open = !matches!(first, Err(mpsc::RecvTimeoutError::Disconnected));
+        for order in first.into_iter().chain(inbox.try_iter()).take(GROUP_MAX) {
+            match order {
+                Order::Write { line, done } => {
+                    file.write_all(&line)?;
+                    waiting.push(done);
+                }
+                Order::Close => open = false,
+            }
+        }
+        let totals = pings.totals();
+        if totals != last.1 && (!open || last.0.elapsed() >= TOTALS_EVERY) {
+            serde_json::to_writer(&mut file, &Entry::Pings { at: machine_time(), totals })?;
+            writeln!(file)?;
+            last = (Instant::now(), totals);
+        }
+        file.flush()?;
+        // A phone that has gone does not wait for its line.
+        waiting.drain(..).for_each(|done: oneshot::Sender<()>| drop(done.send(())));
+    }
+    Ok(())
+}
+
+/// Reads a journal, line by line.
+///
+/// # Errors
+/// When the file cannot be opened; a line that is no entry is an error of its own.
+pub fn read(path: &Path) -> std::io::Result<impl Iterator<Item = std::io::Result<Entry>>> {
+    let lines = BufReader::new(File::open(path)?).lines();
+    Ok(lines.map(|line| Ok(serde_json::from_str(&line?)?)))
+}
+
+/// Fields of an answer that say what is now true; places, names and PINs stay out.
+const ESSENTIAL: [&str; 16] = [
+    "trip_id",
+    "offer_id",
+    "driver_id",
+    "status",
+    "version",
+    "sequence",
+    "duty",
+    "engagement",
+    "fare",
+    "charged",
+    "cancelled",
+    "rating",
+    "code",
+    "requested_at",
+    "assigned_at",
+    "ended_at",
+];
+
+/// Reduces an answer (or the trip, offer or driver within it) to what the audit compares.
+#[must_use]
+pub fn essentials(answer: &Value) -> Value {
+    let Value::Object(fields) = answer else { return answer.clone() };
+    let kept = fields.iter().filter_map(|(name, value)| {
+        if ESSENTIAL.contains(&name.as_str()) {
+            Some((name.clone(), value.clone()))
+        } else if matches!(name.as_str(), "trip" | "offer" | "driver") {
+            Some((name.clone(), essentials(value)))
+        } else {
+            None
+        }
+    });
+    Value::Object(kept.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, Journal, PingTotals, Promise, essentials, read};
+    use common::clock::Timestamp;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    fn promise(number: u128) -> Entry {
+        Entry::Command(Promise {
+            at: Timestamp::from_micros(1_767_225_600_123_456),
+            role: "rider".to_owned(),
+            id: Uuid::from_u128(number),
+            method: "POST".to_owned(),
+            path: "/v1/trips".to_owned(),
+            key: "k".to_owned(),
+            request: json!({}),
+            status: 201,
+            replayed: false,
+            response: json!({"trip_id": Uuid::from_u128(9)}),
+        })
+    }
+
+    #[tokio::test]
+    async fn every_line_reads_back_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let (journal, writer) = Journal::create(&path).unwrap();
+        let run = Entry::Run { at: Timestamp::from_micros(1), run: Uuid::from_u128(1), seed: 7 };
+        journal.append(&run).await.unwrap();
+        journal.append(&promise(2)).await.unwrap();
+        journal.pings().answered(9, 1);
+        journal.pings().unknown(3);
+        writer.finish().unwrap();
+        let lines: Vec<Entry> = read(&path).unwrap().map(Result::unwrap).collect();
+        assert_eq!(lines[..2], [run, promise(2)]);
+        let wanted = PingTotals { posts: 1, accepted: 9, rejected: 1, unknown: 3, unsent: 0 };
+        assert!(
+            matches!(lines.last(), Some(Entry::Pings { totals, .. }) if *totals == wanted),
+            "{lines:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_line_is_in_the_file_before_the_phone_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let (journal, _writer) = Journal::create(&path).unwrap();
+        journal.append(&promise(1)).await.unwrap();
+        assert_eq!(read(&path).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_promised_once_the_journal_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, writer) = Journal::create(&folder.path().join("journal.jsonl")).unwrap();
+        writer.finish().unwrap();
+        assert!(journal.append(&promise(1)).await.is_err());
+    }
+
+    #[test]
+    fn places_and_pins_stay_out_of_the_journal() {
+        let answer = json!({"trip_id": 1, "pin": "1234", "pickup": {"lat": 1.0, "lng": 2.0},
+            "driver": {"driver_id": 2, "location": {}}});
+        assert_eq!(essentials(&answer), json!({"trip_id": 1, "driver": {"driver_id": 2}}));
+    }
+}
