@@ -12,6 +12,7 @@ pub mod inspect;
 pub mod view;
 
 use std::{
+    future,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -57,8 +58,8 @@ pub async fn run(
     let dispatcher = Dispatcher::new(nats, config, inspector).await?;
     let caught_up = CaughtUp::default();
     tokio::try_join!(
-        dispatcher.watch(&caught_up, shutdown.clone()),
-        dispatcher.work(&caught_up, shutdown)
+        Box::pin(dispatcher.watch(&caught_up, shutdown.clone())),
+        Box::pin(dispatcher.work(&caught_up, shutdown))
     )?;
     Ok(())
 }
@@ -105,9 +106,9 @@ impl Dispatcher {
             filter: format!("{}.>", subject::TRIP.event),
             start: Start::LastPerSubject,
         };
-        follow(&self.nats, spec, caught_up, shutdown, async |stored| {
+        follow(&self.nats, spec, caught_up, shutdown, |stored| {
             self.see(&stored);
-            Ok(())
+            future::ready(Ok(()))
         })
         .await
     }
@@ -230,7 +231,7 @@ impl Dispatcher {
                 match (&row.chosen, &row.asked.answer) {
                     (Some(priced), _) => {
                         trips.proposed(open, priced.candidate.driver, now);
-                        chosen.push((open, *priced));
+                        chosen.push((open.clone(), *priced));
                     }
                     (None, Some(answer)) if answer.is_complete => trips.found_nobody(open, now),
                     (None, _) => trips.not_answered(open, now),
@@ -238,7 +239,7 @@ impl Dispatcher {
             }
         }
         streams::iter(chosen)
-            .map(|(open, priced)| async move { (open.trip, self.offer(open, priced).await) })
+            .map(|(open, priced)| async move { (open.trip, self.offer(&open, priced).await) })
             .buffer_unordered(OFFERS_IN_FLIGHT)
             .collect()
             .await
