@@ -42,7 +42,7 @@ const NAME: &str = "driver";
 /// When it cannot start, or a part of it fails for good.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen).await?;
-    serve(config, listener, shutdown).await
+    Box::pin(serve(config, listener, shutdown)).await
 }
 
 /// As [`run`], on a listener that is open already.
@@ -79,10 +79,10 @@ pub async fn serve(
         served
     };
     tokio::try_join!(
-        gateway,
+        Box::pin(gateway),
         gatherer.run(no_more_requests.clone()),
-        consumers::run(&nats, &drivers, shutdown.clone()),
-        earnings.follow(&nats, &caught_up, shutdown.clone()),
+        Box::pin(consumers::run(&nats, &drivers, shutdown.clone())),
+        Box::pin(earnings.follow(&nats, &caught_up, shutdown.clone())),
         nats.keep_clock(shutdown.clone()),
     )?;
     Ok(())

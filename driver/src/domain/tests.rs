@@ -96,6 +96,7 @@ impl Given {
         Self(self.0, self.1.plus(time))
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "so that a test reads as a sentence")]
     fn when(self, command: DriverCommand) -> Then {
         let decision = decide(&self.0, &command, self.1);
         let driver = match &decision {

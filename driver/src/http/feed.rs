@@ -3,10 +3,9 @@
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
-use async_nats::{HeaderMap as NatsHeaders, Message, Subscriber};
+use async_nats::{HeaderMap, Message, Subscriber};
 use axum::{
     extract::State,
-    http::HeaderMap,
     response::sse::{Event, KeepAlive, Sse},
 };
 use common::{
@@ -35,7 +34,6 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 /// The broker's header with the sequence of a republished message.
 const SEQUENCE: &str = "Nats-Sequence";
-const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Something changed: what, and the state since.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -45,13 +43,12 @@ pub(super) struct StateChanged {
     state: DriverView,
 }
 
-/// The driver's state as it changes. Every state is whole: after a gap, the snapshot that opens
-/// the stream is all that was missed, so `Last-Event-ID` only tells whether it is news.
+/// The driver's state as it changes. Every state is whole, so the snapshot that opens the stream
+/// makes up for whatever a phone missed: it resumes without loss, whatever its `Last-Event-ID`.
 #[utoipa::path(
     get,
     path = "/v1/driver/events",
     tag = "duty",
-    params(("Last-Event-ID" = Option<u64>, Header, description = "the last `id` that was seen")),
     responses(
         (
             status = 200,
@@ -65,13 +62,8 @@ pub(super) struct StateChanged {
 pub(super) async fn events(
     State(gateway): State<Gateway>,
     AsDriver(driver): AsDriver,
-    headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let seen = headers
-        .get(LAST_EVENT_ID)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse().ok());
-    let feed = Feed::open(gateway, driver, seen).await?;
+    let feed = Feed::open(gateway, driver).await?;
     let events = stream::unfold(feed, |mut feed| async {
         let event = feed.next().await?;
         Some((Ok(event), feed))
@@ -100,11 +92,7 @@ struct Followed {
 }
 
 impl Feed {
-    async fn open(
-        gateway: Gateway,
-        driver: DriverId,
-        last_seen: Option<u64>,
-    ) -> Result<Self, Problem> {
+    async fn open(gateway: Gateway, driver: DriverId) -> Result<Self, Problem> {
         let subject = gateway.nats.partitions.live_driver(driver);
         // Listen, then look: what is stored in between is seen by one of both.
         let live_driver = gateway
@@ -121,9 +109,6 @@ impl Feed {
         let (trip, ready) = (None, VecDeque::new());
         let mut feed = Self { gateway, driver, loaded, live_driver, trip, heard, recheck, ready };
         feed.follow_trip().await?;
-        if last_seen.is_some_and(|seen| seen < feed.loaded.sequence) {
-            tracing::debug!(driver.id = %driver, "the phone missed events");
-        }
         let snapshot = feed.event("snapshot", &feed.view());
         feed.ready.push_back(feed.identified(snapshot.retry(RETRY)));
         Ok(feed)
@@ -250,6 +235,6 @@ async fn next_of(followed: Option<&mut Followed>) -> Option<Message> {
     }
 }
 
-fn text<'a>(headers: &'a NatsHeaders, name: &str) -> &'a str {
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).map_or("", async_nats::HeaderValue::as_str)
 }

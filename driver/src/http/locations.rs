@@ -102,23 +102,26 @@ pub(super) struct RejectedPing {
     code: Defect,
 }
 
-/// What is wrong with a point.
+/// What is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
 enum Defect {
-    SeqOutOfRange,
-    PositionOutOfRange,
-    AccuracyOutOfRange,
-    HeadingOutOfRange,
+    #[serde(rename = "seq_out_of_range")]
+    Seq,
+    #[serde(rename = "position_out_of_range")]
+    Position,
+    #[serde(rename = "accuracy_out_of_range")]
+    Accuracy,
+    #[serde(rename = "heading_out_of_range")]
+    Heading,
 }
 
 impl Defect {
     fn field(self) -> &'static str {
         match self {
-            Self::SeqOutOfRange => "seq",
-            Self::PositionOutOfRange => "lat",
-            Self::AccuracyOutOfRange => "acc",
-            Self::HeadingOutOfRange => "hdg",
+            Self::Seq => "seq",
+            Self::Position => "lat",
+            Self::Accuracy => "acc",
+            Self::Heading => "hdg",
         }
     }
 }
@@ -189,21 +192,21 @@ fn none_valid(rejected: &[RejectedPing]) -> Problem {
 
 fn ping(raw: &RawPing) -> Result<Ping, Defect> {
     if raw.seq > SEQ_MAX {
-        return Err(Defect::SeqOutOfRange);
+        return Err(Defect::Seq);
     }
     Ok(Ping {
         seq: raw.seq,
         at: raw.ts.0,
-        position: Point::new(raw.lat, raw.lng).map_err(|_| Defect::PositionOutOfRange)?,
+        position: Point::new(raw.lat, raw.lng).map_err(|_| Defect::Position)?,
         accuracy_dm: match raw.acc {
             // A phone says so when its position is not valid.
-            Some(metres) if metres < 0.0 => return Err(Defect::AccuracyOutOfRange),
+            Some(metres) if metres < 0.0 => return Err(Defect::Accuracy),
             Some(metres) => Some(whole(metres * 10.0)),
             None => None,
         },
         speed_cm_s: raw.spd.filter(|metres| *metres >= 0.0).map(|metres| whole(metres * 100.0)),
         heading_deg: match raw.hdg {
-            Some(degrees) if degrees > 360.0 => return Err(Defect::HeadingOutOfRange),
+            Some(degrees) if degrees > 360.0 => return Err(Defect::Heading),
             Some(degrees) if degrees >= 0.0 => Some(whole(degrees) % 360),
             Some(_) | None => None,
         },
@@ -253,13 +256,10 @@ mod tests {
     fn each_defect_has_its_code() {
         let defect = |text: &str| ping(&raw(text)).unwrap_err();
         let at = r#""ts":"2026-01-01T00:00:00Z""#;
-        assert_eq!(
-            defect(&format!("{{\"seq\":1,{at},\"lat\":90.5,\"lng\":0}}")),
-            Defect::PositionOutOfRange
-        );
-        assert_eq!(defect(&format!("{{\"seq\":1,{HERE},\"acc\":-1}}")), Defect::AccuracyOutOfRange);
-        assert_eq!(defect(&format!("{{\"seq\":1,{HERE},\"hdg\":361}}")), Defect::HeadingOutOfRange);
-        assert_eq!(defect(&format!("{{\"seq\":9007199254740993,{HERE}}}")), Defect::SeqOutOfRange);
+        assert_eq!(defect(&format!("{{\"seq\":1,{at},\"lat\":90.5,\"lng\":0}}")), Defect::Position);
+        assert_eq!(defect(&format!("{{\"seq\":1,{HERE},\"acc\":-1}}")), Defect::Accuracy);
+        assert_eq!(defect(&format!("{{\"seq\":1,{HERE},\"hdg\":361}}")), Defect::Heading);
+        assert_eq!(defect(&format!("{{\"seq\":9007199254740993,{HERE}}}")), Defect::Seq);
     }
 
     #[test]
