@@ -14,7 +14,7 @@ use crate::index::{CELL_RESOLUTION, cell_of};
 /// Cells of about a kilometre.
 pub const SURGE_RESOLUTION: Resolution = Resolution::Eight;
 /// Requests of the last five minutes count.
-const DEMAND_WINDOW: Duration = Duration::from_secs(300);
+pub const DEMAND_WINDOW: Duration = Duration::from_secs(300);
 /// The most requests that are remembered; beyond, the oldest are forgotten early.
 const REQUESTS_MAX: usize = 200_000;
 /// How often the factors move.

@@ -46,9 +46,4 @@ impl Cells {
             numbers.extend_from_slice(&list);
         }
     }
-
-    /// How many slots are listed in a cell.
-    pub(super) fn count(&self, cell: CellIndex) -> usize {
-        self.lists.get(&cell).map_or(0, |list| list.len())
-    }
 }

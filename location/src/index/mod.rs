@@ -177,10 +177,11 @@ impl Index {
         self.slots.get(number).map(sighting)
     }
 
-    /// How many idle drivers are in this cell of [`CELL_RESOLUTION`], whenever they were heard.
-    #[must_use]
-    pub fn idle_in(&self, cell: h3o::CellIndex) -> usize {
-        self.cells.count(cell)
+    /// How many idle drivers in this cell of [`CELL_RESOLUTION`] `accept` likes.
+    pub fn count_in(&self, cell: h3o::CellIndex, accept: impl Fn(&Sighting) -> bool) -> usize {
+        let mut numbers = Vec::new();
+        self.cells.copy(cell, &mut numbers);
+        numbers.into_iter().filter_map(|number| self.by_number(number)).filter(accept).count()
     }
 
     /// The slot of a driver, made if there is none. None when the index is full.

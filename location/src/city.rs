@@ -1,0 +1,316 @@
+//! What the parts of the service share: the index, the roads, and for each partition what was read
+//! of it and up to when.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use common::{
+    clock::Timestamp,
+    contract::{Malformed, v1},
+    id::DriverId,
+    ping::{self, PingBatch},
+    subject::Partitions,
+};
+use tokio::sync::watch;
+
+use crate::{
+    domain::{
+        Counts,
+        frames::CountedFrames,
+        liveness::{Liveness, Patience},
+        session::{Rules, Track},
+        surge::{Demand, Surge},
+    },
+    index::{DriverIndex as _, Fix, Index, Sighting},
+    roads::RoadGraph,
+};
+
+/// A heading in degrees as a byte: 256 to the circle.
+const HEADINGS: u32 = 256;
+const CIRCLE_DEG: u32 = 360;
+
+/// The city as `location` knows it.
+#[derive(Debug)]
+pub(crate) struct City {
+    pub(crate) index: Index,
+    pub(crate) roads: RoadGraph,
+    pub(crate) patience: Patience,
+    pub(crate) partitions: Partitions,
+    rules: Rules,
+    lanes: Vec<Lane>,
+    is_replayed: watch::Sender<bool>,
+    demand: Mutex<Demand>,
+    surge: Mutex<Surge>,
+}
+
+/// One partition. Its frames are read by one task at a time.
+#[derive(Debug, Default)]
+struct Lane {
+    reading: Mutex<Reading>,
+    /// Broker time up to which everything was read, microseconds.
+    watermark_us: AtomicI64,
+}
+
+/// What was read of a partition.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    tracks: HashMap<DriverId, Track>,
+    pub(crate) tally: Tally,
+    /// The newest frame that was read, counted or not.
+    newest: u64,
+}
+
+/// Which frames were counted, and what they came to. Stored as one, so that they never disagree.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Tally {
+    pub(crate) frames: CountedFrames,
+    pub(crate) counts: Counts,
+    pub(crate) malformed_frames: u64,
+    pub(crate) redelivered_frames: u64,
+}
+
+/// A frame as the stream has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    pub(crate) partition: u32,
+    pub(crate) sequence: u64,
+    pub(crate) published: Timestamp,
+    pub(crate) payload: &'a [u8],
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl City {
+    pub(crate) fn new(
+        partitions: Partitions,
+        roads: RoadGraph,
+        rules: Rules,
+        patience: Patience,
+    ) -> Self {
+        Self {
+            index: Index::new(partitions),
+            roads,
+            patience,
+            partitions,
+            rules,
+            lanes: partitions.all().map(|_| Lane::default()).collect(),
+            is_replayed: watch::Sender::new(false),
+            demand: Mutex::default(),
+            surge: Mutex::default(),
+        }
+    }
+
+    fn lane(&self, partition: u32) -> Option<&Lane> {
+        self.lanes.get(usize::try_from(partition).ok()?)
+    }
+
+    /// What was read of a partition. Held for as long as a frame takes, and never across an await.
+    pub(crate) fn reading(&self, partition: u32) -> Option<MutexGuard<'_, Reading>> {
+        self.lane(partition).map(|lane| locked(&lane.reading))
+    }
+
+    pub(crate) fn demand(&self) -> MutexGuard<'_, Demand> {
+        locked(&self.demand)
+    }
+
+    pub(crate) fn surge(&self) -> MutexGuard<'_, Surge> {
+        locked(&self.surge)
+    }
+
+    /// Everything of this partition that was stored up to then has been read.
+    pub(crate) fn has_read_up_to(&self, partition: u32, at: Timestamp) {
+        if let Some(lane) = self.lane(partition) {
+            lane.watermark_us.fetch_max(at.micros(), Ordering::AcqRel);
+        }
+    }
+
+    /// Up to when a partition was read. It stands still while the reader lags.
+    pub(crate) fn watermark(&self, partition: u32) -> Timestamp {
+        let us = self.lane(partition).map_or(0, |lane| lane.watermark_us.load(Ordering::Acquire));
+        Timestamp::from_micros(us)
+    }
+
+    pub(crate) fn set_replayed(&self) {
+        self.is_replayed.send_replace(true);
+    }
+
+    /// Whether the recent past was read after the start.
+    pub(crate) fn is_replayed(&self) -> bool {
+        *self.is_replayed.borrow()
+    }
+
+    /// Waits until the recent past was read.
+    pub(crate) async fn replayed(&self) {
+        let mut seen = self.is_replayed.subscribe();
+        // It fails only when the sender is gone, and the sender is `self`.
+        drop(seen.wait_for(|is_replayed| *is_replayed).await);
+    }
+
+    /// How many partitions are read up to now, near enough that their drivers' liveness is judged.
+    pub(crate) fn partitions_current(&self, now: Timestamp) -> u32 {
+        let is_current = |partition: &u32| {
+            self.is_replayed() && now.since(self.watermark(*partition)) <= self.patience.live
+        };
+        u32::try_from(self.partitions.all().filter(is_current).count()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn liveness(&self, seen: &Sighting) -> Liveness {
+        self.patience.liveness(seen.heard_at, self.watermark(seen.partition))
+    }
+
+    /// Free, and heard just now.
+    pub(crate) fn is_offerable(&self, seen: &Sighting) -> bool {
+        seen.activity == crate::index::Activity::Idle && self.liveness(seen) == Liveness::Live
+    }
+
+    /// All partitions' counts: pings, malformed frames, frames that came again.
+    pub(crate) fn counts(&self) -> (Counts, u64, u64) {
+        self.partitions.all().filter_map(|partition| self.reading(partition)).fold(
+            (Counts::default(), 0, 0),
+            |(mut counts, malformed, again), reading| {
+                counts += reading.tally.counts;
+                let tally = &reading.tally;
+                (counts, malformed + tally.malformed_frames, again + tally.redelivered_frames)
+            },
+        )
+    }
+
+    /// Reads a frame: classes its pings, moves the index, counts, once. A frame that was read
+    /// before does nothing, so it does not matter how often it comes.
+    pub(crate) fn read(&self, frame: &Frame<'_>) -> Result<(), Malformed> {
+        let batches = self.decode(frame);
+        let Some(mut reading) = self.reading(frame.partition) else {
+            return Err(Malformed::new("partition", frame.partition));
+        };
+        if !reading.tally.frames.take(frame.sequence) {
+            reading.tally.redelivered_frames += 1;
+            return Ok(());
+        }
+        let read = match batches {
+            Ok(batches) => {
+                let counts = self.apply(&mut reading, frame.sequence, &batches);
+                reading.tally.counts += counts;
+                Ok(())
+            }
+            Err(malformed) => {
+                reading.tally.malformed_frames += 1;
+                Err(malformed)
+            }
+        };
+        drop(reading);
+        self.has_read_up_to(frame.partition, frame.published);
+        read
+    }
+
+    /// Reads a frame of the time before this process: as [`City::read`], but what an earlier process
+    /// counted is not counted again. A malformed one is left to the consumer, which buries it.
+    pub(crate) fn replay(&self, frame: &Frame<'_>) {
+        let Ok(batches) = self.decode(frame) else { return };
+        let Some(mut reading) = self.reading(frame.partition) else { return };
+        if frame.sequence <= reading.newest {
+            return;
+        }
+        let counts = self.apply(&mut reading, frame.sequence, &batches);
+        if reading.tally.frames.take(frame.sequence) {
+            reading.tally.counts += counts;
+        }
+        drop(reading);
+        self.has_read_up_to(frame.partition, frame.published);
+    }
+
+    /// All or nothing: a frame is counted whole, or it is malformed.
+    fn decode(&self, frame: &Frame<'_>) -> Result<Vec<PingBatch>, Malformed> {
+        let batches = ping::decode(frame.payload)?;
+        let is_stray =
+            |batch: &&PingBatch| self.partitions.ping_of(batch.driver) != frame.partition;
+        match batches.iter().find(is_stray) {
+            None => Ok(batches),
+            Some(stray) => {
+                let why = format!("{} is not of partition {}", stray.driver, frame.partition);
+                Err(Malformed::new("driver id", why))
+            }
+        }
+    }
+
+    fn apply(&self, reading: &mut Reading, sequence: u64, batches: &[PingBatch]) -> Counts {
+        reading.newest = reading.newest.max(sequence);
+        let mut sum = Counts::default();
+        for batch in batches {
+            let track = reading.tracks.entry(batch.driver).or_default();
+            let (counts, newest) = track.read(batch, &self.rules);
+            sum += counts;
+            if let Some(ping) = newest {
+                let fix = Fix {
+                    position: ping.position.into(),
+                    heard_at: batch.received_at,
+                    heading: ping.heading_deg.map(heading_byte),
+                };
+                self.index.moved(batch.driver, fix);
+            }
+        }
+        sum
+    }
+}
+
+impl Reading {
+    /// The newest frame that was read.
+    pub(crate) fn newest(&self) -> u64 {
+        self.newest.max(self.tally.frames.newest())
+    }
+
+    /// What is known of a driver's pings.
+    pub(crate) fn track(&self, driver: DriverId) -> Option<&Track> {
+        self.tracks.get(&driver)
+    }
+}
+
+fn heading_byte(degrees: u16) -> u8 {
+    u8::try_from(u32::from(degrees) * HEADINGS / CIRCLE_DEG % HEADINGS).unwrap_or(0)
+}
+
+/// A heading byte in degrees.
+pub(crate) fn heading_degrees(byte: u8) -> u32 {
+    u32::from(byte) * CIRCLE_DEG / HEADINGS
+}
+
+impl From<&Tally> for v1::CountedFrames {
+    fn from(tally: &Tally) -> Self {
+        let floor = tally.frames.floor();
+        let mut before = floor;
+        let recent = tally.frames.recent().map(|sequence| {
+            let step = sequence - before;
+            before = sequence;
+            step
+        });
+        Self {
+            floor,
+            recent: recent.collect(),
+            counts: Some(tally.counts.into()),
+            malformed_frames: tally.malformed_frames,
+            redelivered_frames: tally.redelivered_frames,
+        }
+    }
+}
+
+impl From<v1::CountedFrames> for Tally {
+    fn from(stored: v1::CountedFrames) -> Self {
+        let mut sequence = stored.floor;
+        let recent = stored.recent.into_iter().map(|step| {
+            sequence = sequence.saturating_add(step);
+            sequence
+        });
+        Self {
+            frames: CountedFrames::restore(stored.floor, recent),
+            counts: stored.counts.unwrap_or_default().into(),
+            malformed_frames: stored.malformed_frames,
+            redelivered_frames: stored.redelivered_frames,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Reading pings: the recent past first, then what comes; and up to when each partition was read.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::jetstream::{
+    consumer::PullConsumer,
+    stream::{DirectGetErrorKind, Stream},
+};
+use common::{
+    clock::Timestamp,
+    consumer::{self, Delivery},
+    nats::Nats,
+    stream::{LOCATION_PINGS, PINGS},
+    subject,
+    view::{self, CaughtUp, Start, Stored, ViewSpec},
+};
+use futures_util::future::{join_all, try_join_all};
+use tokio_util::sync::CancellationToken;
+
+use crate::city::{City, Frame};
+
+/// Whoever was heard within this time is known after a start.
+const REPLAY: Duration = Duration::from_secs(90);
+/// How often it is checked that a quiet partition is quiet.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// Reads pings until shutdown.
+pub(crate) async fn run(
+    nats: &Nats,
+    city: &Arc<City>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    if shutdown.run_until_cancelled(Box::pin(replay(nats, city))).await.transpose()?.is_none() {
+        return Ok(());
+    }
+    let reader = Arc::clone(city);
+    let lanes =
+        consumer::run(nats, LOCATION_PINGS, shutdown.clone(), move |delivery, partition| {
+            let read = read(&reader, &delivery, partition);
+            std::future::ready(read.map_err(consumer::Failure::from))
+        });
+    tokio::try_join!(lanes, probe(nats, city, shutdown.clone()))?;
+    Ok(())
+}
+
+fn read(
+    city: &City,
+    delivery: &Delivery,
+    partition: u32,
+) -> Result<(), common::contract::Malformed> {
+    let frame = Frame {
+        partition,
+        sequence: delivery.sequence,
+        published: delivery.published,
+        payload: &delivery.payload,
+    };
+    city.read(&frame)
+}
+
+/// Reads the last [`REPLAY`] without acks, and from farther back what nobody has counted yet. All
+/// partitions come in one go, in the order of the stream.
+async fn replay(nats: &Nats, city: &City) -> anyhow::Result<()> {
+    let began = nats.clock.now();
+    let replayed = i64::try_from(REPLAY.as_micros()).unwrap_or(i64::MAX);
+    let recent = Timestamp::from_micros(began.micros().saturating_sub(replayed));
+    let stream = nats.admin.get_stream(PINGS).await?;
+    let last = stream.cached_info().state.last_sequence;
+    let uncounted = try_join_all(
+        city.partitions.all().map(|partition| first_uncounted(&stream, city, partition)),
+    )
+    .await?;
+    let start = match uncounted.into_iter().flatten().min() {
+        Some(uncounted) if is_before(&stream, uncounted, recent).await? => {
+            Start::After(uncounted.saturating_sub(1))
+        }
+        Some(_) | None => Start::Since(recent),
+    };
+    read_through(nats, city, start, last).await?;
+    // What was stored before the start has been read, whether there was anything or not.
+    city.partitions.all().for_each(|partition| city.has_read_up_to(partition, began));
+    city.set_replayed();
+    tracing::info!(
+        drivers = city.index.driver_count(),
+        pings = city.counts().0.total(),
+        duration_ms = u64::try_from(nats.clock.now().since(began).as_millis()).unwrap_or(u64::MAX),
+        "positions of the last {} s read back",
+        REPLAY.as_secs(),
+    );
+    Ok(())
+}
+
+/// Whether a frame was stored before then; one that is gone was.
+async fn is_before<I>(stream: &Stream<I>, sequence: u64, then: Timestamp) -> anyhow::Result<bool> {
+    match stream.direct_get(sequence).await {
+        Ok(message) => Ok(Timestamp::from(message.time) < then),
+        Err(err) if err.kind() == DirectGetErrorKind::NotFound => Ok(true),
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// From which frame on a partition may hold what is in no count: after the newest that was counted,
+/// or where an owner died with frames in hand.
+async fn first_uncounted<I>(
+    stream: &Stream<I>,
+    city: &City,
+    partition: u32,
+) -> anyhow::Result<Option<u64>> {
+    let counted = city.reading(partition).map_or(0, |reading| reading.newest());
+    let stored = newest_stored(stream, partition).await?;
+    let after_counted = stored.filter(|stored| counted < *stored).map(|_| counted + 1);
+    let durable: PullConsumer = stream
+        .get_consumer(&LOCATION_PINGS.durable(partition))
+        .await
+        .map_err(anyhow::Error::from_boxed)?;
+    let info = durable.cached_info();
+    let in_hand = (info.num_ack_pending > 0).then_some(info.ack_floor.stream_sequence + 1);
+    Ok(after_counted.into_iter().chain(in_hand).min())
+}
+
+async fn newest_stored<I>(stream: &Stream<I>, partition: u32) -> anyhow::Result<Option<u64>> {
+    match stream.direct_get_last_for_subject(subject::ping(partition)).await {
+        Ok(message) => Ok(Some(message.sequence)),
+        Err(err) if err.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(err) => Err(err.into()),
+    }
+}
+
+async fn read_through(nats: &Nats, city: &City, start: Start, last: u64) -> anyhow::Result<()> {
+    let spec = ViewSpec { stream: PINGS, filter: subject::PINGS.to_owned(), start };
+    let (caught_up, done) = (CaughtUp::default(), CancellationToken::new());
+    let follow = view::follow(nats, spec, &caught_up, done.clone(), |stored| {
+        replay_one(city, &stored);
+        if stored.sequence >= last {
+            done.cancel();
+        }
+        std::future::ready(Ok(()))
+    });
+    tokio::select! {
+        followed = follow => followed,
+        () = caught_up.wait() => Ok(()),
+    }
+}
+
+fn replay_one(city: &City, stored: &Stored) {
+    let Some(partition) = stored.subject.rsplit('.').next().and_then(|p| p.parse().ok()) else {
+        return;
+    };
+    city.replay(&Frame {
+        partition,
+        sequence: stored.sequence,
+        published: stored.published,
+        payload: &stored.payload,
+    });
+}
+
+/// A partition of which nothing comes is either quiet or not read. Only the stream knows: where its
+/// newest frame has been read, time goes on; where not, it stands still.
+async fn probe(nats: &Nats, city: &City, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let stream = nats.jetstream.get_stream_no_info(PINGS).await?;
+    let mut ticks = tokio::time::interval(PROBE_EVERY);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        let asked = nats.clock.now();
+        let quiet = city
+            .partitions
+            .all()
+            .filter(|partition| asked.since(city.watermark(*partition)) > PROBE_EVERY);
+        join_all(quiet.map(|partition| probe_one(&stream, city, partition, asked))).await;
+    }
+    Ok(())
+}
+
+async fn probe_one<I>(stream: &Stream<I>, city: &City, partition: u32, asked: Timestamp) {
+    match newest_stored(stream, partition).await {
+        Ok(stored) => {
+            let read = city.reading(partition).map_or(0, |reading| reading.newest());
+            if stored.unwrap_or(0) <= read {
+                city.has_read_up_to(partition, asked);
+            }
+        }
+        Err(err) => tracing::debug!(partition, error = %err, "not known whether pings wait"),
+    }
+}
