@@ -54,7 +54,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
-    serve(config, listener, shutdown).await
+    Box::pin(serve(config, listener, shutdown)).await
 }
 
 /// [`run`], on a listener that is open already.
@@ -67,7 +67,13 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     // Rides are accepted while the broker is away, at the start as well.
-    let nats = Nats::connect_lazily(&config.nats, "rider").await?;
+    let nats = match Nats::connect(&config.nats, "rider").await {
+        Ok(nats) => nats,
+        Err(err) => {
+            tracing::warn!(error = %err, "starting without the broker");
+            Nats::connect_lazily(&config.nats, "rider").await?
+        }
+    };
     let store = Store::open(&config.store)
         .with_context(|| format!("the store `{}`", config.store.display()))?;
     let (bell, caught_up) = (Bell::default(), CaughtUp::default());
@@ -91,7 +97,7 @@ pub async fn serve(
     tracing::info!(%address, "rider is listening");
     let served = tokio::try_join!(
         common::http::serve(listener, app, shutdown.clone()),
-        behind_the_broker(&config, nats, &store, bell, &caught_up, shutdown),
+        Box::pin(behind_the_broker(&config, nats, &store, bell, &caught_up, shutdown)),
     );
     // What was accepted is written before the process may end.
     store.close().await;

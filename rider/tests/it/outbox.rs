@@ -1,0 +1,200 @@
+//! From the outbox to the broker: in order, once, whatever crashes in between.
+
+use common::{
+    contract::v1,
+    envelope::Envelope,
+    id::{EventId, RiderId},
+    testing::{deadline, eventually, eventually_within},
+};
+use prost::Message as _;
+use rider::{
+    relay::{Bell, Relay},
+    store::{
+        Store, StoreError,
+        outbox::{self, NewEvent},
+    },
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::world::World;
+
+fn event(key: RiderId, number: u128, world: &World) -> NewEvent {
+    NewEvent {
+        key,
+        event: EventId(Uuid::from_u128(number)),
+        kind: "rider.ride_requested",
+        correlation: Uuid::from_u128(number),
+        payload: v1::RiderEvent::default().encode_to_vec(),
+        at: world.nats.clock.now(),
+    }
+}
+
+async fn push(store: &Store, event: NewEvent) {
+    store
+        .write::<_, StoreError, _>(move |connection| outbox::push(connection, &event))
+        .await
+        .unwrap();
+}
+
+async fn waiting(store: &Store) -> u64 {
+    store.read::<_, StoreError, _>(outbox::count_waiting).await.unwrap()
+}
+
+fn relay(world: &World, store: &Store) -> (JoinSet<anyhow::Result<()>>, CancellationToken) {
+    let (mut running, shutdown) = (JoinSet::new(), CancellationToken::new());
+    let relay = Relay::new(world.nats.clone(), store.clone(), Bell::default());
+    running.spawn(relay.run(shutdown.clone()));
+    (running, shutdown)
+}
+
+async fn all_carried(store: &Store) {
+    let empty = async || waiting(store).await == 0;
+    eventually_within(deadline::RECOVERY, "the outbox is empty", empty).await;
+}
+
+async fn numbers(world: &World, key: RiderId) -> Vec<u128> {
+    let events = world.rider_events().await;
+    let of_key = events.iter().filter(|(envelope, _)| envelope.subject == key.0);
+    of_key.map(|(envelope, _)| envelope.id.0.as_u128()).collect()
+}
+
+/// As the relay would have published it, had it not died before it could write that down.
+async fn publish(world: &World, event: &NewEvent, expected: u64) {
+    let envelope = Envelope {
+        id: event.event,
+        kind: event.kind.into(),
+        source: "rider".into(),
+        time: event.at,
+        subject: event.key.0,
+        correlation: Some(event.correlation),
+        causation: None,
+        hlc: world.nats.clock.tick(),
+        traceparent: None,
+    };
+    let message = async_nats::jetstream::message::PublishMessage::build()
+        .payload(event.payload.clone().into())
+        .headers(envelope.to_headers("rider.proto#RiderEvent"))
+        .expected_last_subject_sequence(expected);
+    let subject = world.nats.partitions.rider_event(event.key);
+    world.nats.jetstream.send_publish(subject, message).await.unwrap().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ride_is_asked_for_once_with_all_that_the_trip_needs() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let phone = world.phone(&running);
+    let trip = phone.ride("k").await;
+    eventually("the ride is asked for", async || world.rider_events().await.len() == 1).await;
+    let (envelope, event) = world.rider_events().await.remove(0);
+    assert_eq!(envelope.kind, "rider.ride_requested");
+    assert_eq!(envelope.subject, phone.rider.0);
+    assert_eq!(envelope.correlation, Some(trip.0));
+    let Some(v1::rider_event::Kind::RideRequested(requested)) = event.kind else {
+        panic!("{event:?}")
+    };
+    assert_eq!(requested.trip_id, trip.to_vec());
+    assert_eq!(requested.rider_id, phone.rider.to_vec());
+    assert_eq!(requested.pin.len(), 4);
+    let quote = requested.quote.unwrap();
+    assert_eq!(quote.fare.unwrap().amount_minor, 13_850);
+    assert_eq!(quote.cancellation_fee.unwrap().amount_minor, 4_500);
+    assert_eq!((requested.pickup.unwrap().lat_e7, quote.surge_percent), (577_000_000, 100));
+}
+
+#[tokio::test]
+async fn rides_are_accepted_while_the_broker_is_down_and_asked_for_once_when_it_is_back() {
+    let mut world = World::new().await;
+    let running = world.start().await;
+    let mut phones = Vec::new();
+    for _ in 0..10 {
+        let phone = world.phone(&running);
+        let fare_id = phone.quote().await;
+        phones.push((phone, fare_id));
+    }
+    world.broker.kill().await.unwrap();
+    for (phone, fare_id) in &phones {
+        phone.request(fare_id, "k").await.expect(201);
+        phone.request(fare_id, "k").await.expect(201);
+    }
+    world.broker.restart().await.unwrap();
+    let all_asked = async || world.rider_events().await.len() == phones.len();
+    eventually_within(deadline::RECOVERY, "all rides are asked for", all_asked).await;
+    running.stop().await;
+    let store = world.store();
+    assert_eq!(waiting(&store).await, 0);
+    let mut riders: Vec<_> =
+        world.rider_events().await.iter().map(|(envelope, _)| envelope.subject).collect();
+    riders.sort_unstable();
+    riders.dedup();
+    assert_eq!(riders.len(), phones.len());
+}
+
+#[tokio::test]
+async fn a_riders_events_keep_their_order_while_the_broker_comes_and_goes() {
+    let mut world = World::new().await;
+    let store = world.store();
+    let keys: Vec<_> = (0..5).map(|_| RiderId::fresh()).collect();
+    let (_running, shutdown) = relay(&world, &store);
+    for round in 0..6_u128 {
+        for (rider, key) in (0_u128..).zip(&keys) {
+            push(&store, event(*key, round * 100 + rider + 1, &world)).await;
+        }
+        if round == 2 {
+            world.broker.restart().await.unwrap();
+        }
+    }
+    all_carried(&store).await;
+    for (rider, key) in (0_u128..).zip(&keys) {
+        let expected: Vec<_> = (0..6).map(|round| round * 100 + rider + 1).collect();
+        assert_eq!(numbers(&world, *key).await, expected);
+    }
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn an_event_that_was_published_but_not_recorded_is_found_and_not_published_again() {
+    let world = World::new().await;
+    let store = world.store();
+    let key = RiderId::fresh();
+    let first = event(key, 1, &world);
+    push(&store, first.clone()).await;
+    push(&store, event(key, 2, &world)).await;
+    publish(&world, &first, 0).await;
+    let (_running, shutdown) = relay(&world, &store);
+    all_carried(&store).await;
+    assert_eq!(numbers(&world, key).await, [1, 2]);
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn an_event_that_was_recorded_is_left_alone_after_a_restart() {
+    let world = World::new().await;
+    let store = world.store();
+    let key = RiderId::fresh();
+    push(&store, event(key, 1, &world)).await;
+    let (mut running, shutdown) = relay(&world, &store);
+    all_carried(&store).await;
+    shutdown.cancel();
+    running.join_next().await.unwrap().unwrap().unwrap();
+    push(&store, event(key, 2, &world)).await;
+    let (_running, shutdown) = relay(&world, &store);
+    all_carried(&store).await;
+    assert_eq!(numbers(&world, key).await, [1, 2]);
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn a_store_that_lost_its_published_rows_finds_its_place_by_asking_the_broker() {
+    let world = World::new().await;
+    let store = world.store();
+    let key = RiderId::fresh();
+    publish(&world, &event(key, 1, &world), 0).await;
+    push(&store, event(key, 2, &world)).await;
+    let (_running, shutdown) = relay(&world, &store);
+    all_carried(&store).await;
+    assert_eq!(numbers(&world, key).await, [1, 2]);
+    shutdown.cancel();
+}
