@@ -1,8 +1,11 @@
 //! A city in one process: phones that drive the services, and what their load measured.
 
+pub mod audit;
 pub mod city;
 pub mod client;
+pub mod demo;
 pub mod journal;
+pub mod payments;
 pub mod pings;
 pub mod processes;
 pub mod pulse;

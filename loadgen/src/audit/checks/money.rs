@@ -1,0 +1,132 @@
+//! Every charge exactly once and with the right amount, in the log, in the ledger and at the
+//! provider: a completed ride its fare, a late cancellation its fee, and nothing else.
+
+use std::collections::BTreeMap;
+
+use common::{
+    contract::v1::{self, ChargePurpose},
+    id::TripId,
+};
+
+use crate::audit::{
+    evidence::Evidence,
+    facts::TripFacts,
+    log::{Log, trip_id},
+    violation::{Book, Violation},
+};
+
+/// Minor units and ISO 4217.
+type Amount = (i64, String);
+/// For which trip and what.
+type Owed = BTreeMap<(TripId, &'static str), Amount>;
+
+pub(crate) const FARE: &str = "fare";
+pub(crate) const CANCELLATION_FEE: &str = "cancellation_fee";
+
+pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) {
+    let owed = owed(&evidence.log, found);
+    let in_log = evidence.log.riders.iter().filter_map(|entry| match &entry.event.kind {
+        Some(v1::rider_event::Kind::FareCharged(charged)) => Some((
+            reference(trip_id(&charged.trip_id), purpose(charged.purpose())),
+            amount(charged.amount.as_ref()),
+        )),
+        _ => None,
+    });
+    compare(Book::Log, &owed, in_log, found);
+    if let Some(ledger) = &evidence.ledger {
+        let charges = ledger.charges.iter().map(|charge| {
+            let amount = (charge.amount_minor, charge.currency.clone());
+            (reference(charge.trip, &charge.purpose), amount)
+        });
+        compare(Book::Ledger, &owed, charges, found);
+        let open = ledger.charges.iter().filter(|charge| !charge.is_settled);
+        found.extend(open.map(|charge| Violation::ChargeUnsettled {
+            trip: charge.trip,
+            purpose: charge.purpose.clone(),
+            state: "pending".to_owned(),
+        }));
+        if ledger.unbalanced != 0 {
+            found.push(Violation::LedgerUnbalanced { sum: ledger.unbalanced });
+        }
+    }
+    if let Some(provider) = &evidence.provider {
+        let charges = provider.iter().map(|charge| {
+            (charge.reference.clone(), (charge.amount_minor, charge.currency.clone()))
+        });
+        compare(Book::Provider, &owed, charges, found);
+    }
+}
+
+/// What trips' ends say is owed; the fare of a completed ride is the one that was quoted.
+fn owed(log: &Log, found: &mut Vec<Violation>) -> Owed {
+    let mut owed = Owed::new();
+    for (trip, entries) in &log.trips {
+        let mut facts = TripFacts::default();
+        entries.iter().for_each(|entry| facts.fold(&entry.event));
+        if facts.fare.is_some() && facts.fare != facts.quoted {
+            let (quoted, fare) = (amount(facts.quoted.as_ref()), amount(facts.fare.as_ref()));
+            let (quoted, fare) = (shown(&quoted), shown(&fare));
+            found.push(Violation::FareNotAsQuoted { trip: *trip, quoted, fare });
+        }
+        for (purpose, money) in [(FARE, &facts.fare), (CANCELLATION_FEE, &facts.fee)] {
+            if let Some(money) = money.as_ref().filter(|money| money.amount_minor > 0) {
+                owed.insert((*trip, purpose), amount(Some(money)));
+            }
+        }
+    }
+    owed
+}
+
+fn compare(
+    book: Book,
+    owed: &Owed,
+    charges: impl Iterator<Item = (String, Amount)>,
+    found: &mut Vec<Violation>,
+) {
+    let mut charged: BTreeMap<String, Vec<Amount>> = BTreeMap::new();
+    for (reference, amount) in charges {
+        charged.entry(reference).or_default().push(amount);
+    }
+    for ((trip, purpose), amount) in owed {
+        let (trip, purpose) = (*trip, (*purpose).to_owned());
+        let amounts = charged.remove(&reference(trip, &purpose)).unwrap_or_default();
+        if amounts.is_empty() {
+            let amount = shown(amount);
+            found.push(Violation::ChargeMissing { trip, purpose, amount, book });
+            continue;
+        }
+        if let Some(wrong) = amounts.iter().find(|charged| *charged != amount) {
+            let (owed, wrong) = (shown(amount), shown(wrong));
+            let purpose = purpose.clone();
+            found.push(Violation::ChargedWrongly { trip, purpose, owed, found: wrong, book });
+        }
+        if amounts.len() > 1 {
+            let times = u64::try_from(amounts.len()).unwrap_or(u64::MAX);
+            found.push(Violation::ChargedTwice { trip, purpose, times, book });
+        }
+    }
+    for (reference, amounts) in charged {
+        let shown: Vec<String> = amounts.iter().map(shown).collect();
+        found.push(Violation::ChargedForNothing { reference, found: shown.join(", "), book });
+    }
+}
+
+fn reference(trip: TripId, purpose: &str) -> String {
+    format!("{trip}:{purpose}")
+}
+
+fn purpose(purpose: ChargePurpose) -> &'static str {
+    match purpose {
+        ChargePurpose::Fare => FARE,
+        ChargePurpose::CancellationFee => CANCELLATION_FEE,
+        ChargePurpose::Unspecified => "unspecified",
+    }
+}
+
+fn amount(money: Option<&v1::Money>) -> Amount {
+    money.map_or((0, String::new()), |money| (money.amount_minor, money.currency.clone()))
+}
+
+fn shown((minor, currency): &Amount) -> String {
+    format!("{minor} {currency} (minor units)")
+}

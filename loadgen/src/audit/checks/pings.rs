@@ -1,0 +1,12 @@
+//! Every accepted ping was counted. A POST without an answer may have been stored or not.
+
+use crate::audit::{evidence::Evidence, violation::Violation};
+
+pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) {
+    let Some(pings) = evidence.pings else { return };
+    let (accepted, unknown) = (pings.answered.accepted, pings.answered.unknown);
+    if !(accepted..=accepted.saturating_add(unknown)).contains(&pings.counted) {
+        let counted = pings.counted;
+        found.push(Violation::PingsMiscounted { accepted, unknown, counted });
+    }
+}

@@ -1,0 +1,215 @@
+//! The log as the audit sees it: every event of trips, drivers and riders from the first one on,
+//! decoded by the contract alone. Nothing of the services' own reading is used.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context as _;
+use common::{
+    clock::Timestamp,
+    contract::{Malformed, decode, v1},
+    id::{DriverId, OfferId, RiderId, TripId},
+    nats::Nats,
+    stream,
+    view::{self, CaughtUp, Start, Stored, ViewSpec},
+};
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A log that cannot be read within this is no evidence.
+const READ_MAX: Duration = Duration::from_secs(120);
+
+/// One event, and what the broker and its envelope say of it.
+#[derive(Debug, Clone)]
+pub struct Entry<E> {
+    /// Its place in the stream: a total order over all histories in it.
+    pub sequence: u64,
+    /// Where it was published.
+    pub subject: String,
+    /// `ce-type`.
+    pub kind: String,
+    /// `ce-id`.
+    pub id: Uuid,
+    /// `ce-source`: who wrote it.
+    pub source: String,
+    /// `ce-time`: broker time of the decision.
+    pub at: Timestamp,
+    /// `ce-causationid`: what caused it.
+    pub cause: Option<Uuid>,
+    /// What happened.
+    pub event: E,
+}
+
+/// A message that is no event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// In which stream.
+    pub stream: String,
+    /// At which place.
+    pub sequence: u64,
+    /// Why.
+    pub why: String,
+}
+
+/// All that was stored.
+#[derive(Debug, Clone, Default)]
+pub struct Log {
+    /// Trips' histories.
+    pub trips: BTreeMap<TripId, Vec<Entry<v1::TripEvent>>>,
+    /// Drivers' histories.
+    pub drivers: BTreeMap<DriverId, Vec<Entry<v1::DriverEvent>>>,
+    /// What riders asked and paid.
+    pub riders: Vec<Entry<v1::RiderEvent>>,
+    /// What could not be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// An id in a message; a wrong one is the nil id, which belongs to nothing.
+#[must_use]
+pub fn key(bytes: &[u8]) -> Uuid {
+    Uuid::from_slice(bytes).unwrap_or_default()
+}
+
+/// A trip's id in a message.
+#[must_use]
+pub fn trip_id(bytes: &[u8]) -> TripId {
+    TripId(key(bytes))
+}
+
+/// A driver's id in a message.
+#[must_use]
+pub fn driver_id(bytes: &[u8]) -> DriverId {
+    DriverId(key(bytes))
+}
+
+/// An offer's id in a message.
+#[must_use]
+pub fn offer_id(bytes: &[u8]) -> OfferId {
+    OfferId(key(bytes))
+}
+
+/// A rider's id in a message.
+#[must_use]
+pub fn rider_id(bytes: &[u8]) -> RiderId {
+    RiderId(key(bytes))
+}
+
+impl Log {
+    /// Reads everything that is stored now.
+    ///
+    /// # Errors
+    /// When the broker cannot be read in time.
+    pub async fn read(nats: &Nats) -> anyhow::Result<Self> {
+        let mut log = Self::default();
+        for (stream, filter) in [
+            (stream::TRIP, "trip.event.>"),
+            (stream::DRIVER, "driver.event.>"),
+            (stream::RIDER, "rider.event.>"),
+        ] {
+            let spec = ViewSpec { stream, filter: filter.to_owned(), start: Start::After(0) };
+            let reading = read_all(nats, spec, |stored| log.take(stream, stored));
+            tokio::time::timeout(READ_MAX, reading)
+                .await
+                .with_context(|| format!("stream `{stream}` not read within {READ_MAX:?}"))??;
+        }
+        Ok(log)
+    }
+
+    /// Takes in one stored message.
+    pub fn take(&mut self, stream: &str, stored: Stored) {
+        let sequence = stored.sequence;
+        let taken = match stream {
+            stream::TRIP => self.take_trip(stored),
+            stream::DRIVER => self.take_driver(stored),
+            _ => self.take_rider(stored),
+        };
+        if let Err(err) = taken {
+            let (stream, why) = (stream.to_owned(), err.to_string());
+            self.unreadable.push(Unreadable { stream, sequence, why });
+        }
+    }
+
+    fn take_trip(&mut self, stored: Stored) -> Result<(), Malformed> {
+        let (of, mut entry) = entry::<v1::TripEvent>("trip event", stored)?;
+        forget_commands(&mut entry.event.stamp);
+        self.trips.entry(TripId(of)).or_default().push(entry);
+        Ok(())
+    }
+
+    fn take_driver(&mut self, stored: Stored) -> Result<(), Malformed> {
+        let (of, mut entry) = entry::<v1::DriverEvent>("driver event", stored)?;
+        forget_commands(&mut entry.event.stamp);
+        self.drivers.entry(DriverId(of)).or_default().push(entry);
+        Ok(())
+    }
+
+    fn take_rider(&mut self, stored: Stored) -> Result<(), Malformed> {
+        let (_, entry) = entry::<v1::RiderEvent>("rider event", stored)?;
+        self.riders.push(entry);
+        Ok(())
+    }
+
+    /// How many events there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let trips: usize = self.trips.values().map(Vec::len).sum();
+        let drivers: usize = self.drivers.values().map(Vec::len).sum();
+        trips + drivers + self.riders.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The event store's own memory is most of a message and nothing that is audited.
+fn forget_commands(stamp: &mut Option<v1::Stamp>) {
+    if let Some(stamp) = stamp {
+        stamp.recent = Vec::new();
+    }
+}
+
+fn entry<E: Message + Default>(
+    what: &'static str,
+    stored: Stored,
+) -> Result<(Uuid, Entry<E>), Malformed> {
+    let envelope = stored.envelope()?;
+    // The subject decides whose history it is; the envelope must agree.
+    let of: Uuid = stored
+        .subject
+        .rsplit('.')
+        .next()
+        .and_then(|key| key.parse().ok())
+        .ok_or_else(|| Malformed::new("subject", &stored.subject))?;
+    let event = decode(what, &stored.payload)?;
+    Ok((
+        of,
+        Entry {
+            sequence: stored.sequence,
+            subject: stored.subject,
+            kind: envelope.kind,
+            id: envelope.id.0,
+            source: envelope.source,
+            at: envelope.time,
+            cause: envelope.causation,
+            event,
+        },
+    ))
+}
+
+async fn read_all(nats: &Nats, spec: ViewSpec, mut take: impl FnMut(Stored)) -> anyhow::Result<()> {
+    let (caught_up, done) = (CaughtUp::default(), CancellationToken::new());
+    let follow = view::follow(nats, spec, &caught_up, done.clone(), |stored| {
+        take(stored);
+        std::future::ready(Ok(()))
+    });
+    let stop = async {
+        caught_up.wait().await;
+        done.cancel();
+        Ok::<_, anyhow::Error>(())
+    };
+    tokio::try_join!(follow, stop)?;
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! The audit: compares what was promised, stored, charged and counted, and says what does not fit.
+//! It reads the log by the contract alone and shares no rule with the services.
+
+mod checks;
+mod evidence;
+mod facts;
+mod log;
+pub mod sentence;
+mod settle;
+mod tallies;
+#[cfg(test)]
+mod tests;
+mod timeline;
+mod violation;
+
+pub use evidence::{
+    Evidence, Ledger, LedgerCharge, PingEvidence, ProviderCharge, counted_pings, promises, waiting,
+};
+pub use log::{Entry, Log, Unreadable};
+pub use settle::{Unsettled, settle};
+pub use tallies::Tallies;
+pub use timeline::{Moment, Timeline, rider_trip};
+pub use violation::{Book, History, Violation};
+
+use serde::Serialize;
+
+/// How many timelines are printed; the list of violations is always whole.
+const TIMELINES_MAX: usize = 5;
+
+/// What the audit found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// What was audited, in numbers.
+    pub tallies: Tallies,
+    /// What is not as promised.
+    pub violations: Vec<Violation>,
+}
+
+impl Verdict {
+    /// Audits the evidence.
+    #[must_use]
+    pub fn of(evidence: &Evidence) -> Self {
+        Self { tallies: Tallies::of(evidence), violations: checks::all(evidence) }
+    }
+
+    /// The stories of the trips that violations name, a few of them.
+    #[must_use]
+    pub fn timelines(&self, log: &Log) -> Vec<Timeline> {
+        let mut trips: Vec<_> = self.violations.iter().filter_map(Violation::trip).collect();
+        trips.sort();
+        trips.dedup();
+        trips.into_iter().take(TIMELINES_MAX).map(|trip| Timeline::of(log, trip)).collect()
+    }
+}

@@ -1,0 +1,405 @@
+//! The whole system in this process: a broker of its own, the payment sandbox and the four
+//! services, each a task. What dies takes the deployment with it; what stops is drained.
+
+use std::{
+    ffi::OsString,
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::Parser;
+use common::{
+    auth::{AuthConfig, Issuer},
+    broker::{self, Broker, Environment, Fsync},
+    clock::Clock,
+    nats::{Nats, NatsConfig},
+    subject::Partitions,
+};
+use tokio::{net::TcpListener, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    client::{Ask, HttpClient, Service},
+    payments::{self, Faults},
+};
+
+/// A service that is not ready after this will not be.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long services may take to stop; after that the deployment ends without them.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// The ports of the documentation: driver, rider, location, trip, payments.
+const PORTS: [u16; 5] = [7001, 7002, 7003, 7004, 7005];
+/// What cars drive in city traffic, as a factor on the roads' free-flow speed; see `location`.
+const TRAFFIC: f64 = 0.65;
+/// What no car drives, km/h, in life.
+const PLAUSIBLE_KMH: f64 = 200.0;
+
+/// What to deploy.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where stores and journals are.
+    pub dir: PathBuf,
+    /// The documented ports if they are free, or any.
+    pub fixed_ports: bool,
+    /// How many times faster than life cars move.
+    pub speed_scale: f64,
+    /// How many times faster than life a ping may move and still be believed.
+    pub plausible_scale: f64,
+    /// When the broker syncs.
+    pub fsync: Fsync,
+    /// More settings for single services, as flags.
+    pub settings: Vec<(&'static str, Vec<String>)>,
+}
+
+impl Plan {
+    /// Everything as documented, in this directory.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            fixed_ports: false,
+            speed_scale: 1.0,
+            plausible_scale: 1.0,
+            fsync: Fsync::BeforeAck,
+            settings: Vec::new(),
+        }
+    }
+
+    /// Time runs this many times faster for cars.
+    #[must_use]
+    pub fn time_scale(self, scale: f64) -> Self {
+        Self { speed_scale: scale, plausible_scale: scale, ..self }
+    }
+
+    /// The rider service's store.
+    #[must_use]
+    pub fn rider_store(&self) -> PathBuf {
+        self.dir.join("rider.db")
+    }
+}
+
+/// Where everything listens.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// For drivers' phones.
+    pub driver: Service,
+    /// For riders' phones.
+    pub rider: Service,
+    /// Roads and health.
+    pub location: Service,
+    /// Operations.
+    pub trip: Service,
+    /// The payment sandbox.
+    pub payments: Service,
+    /// The broker.
+    pub nats: String,
+}
+
+/// A running deployment. Dropped without [`Deployment::stop`], its tasks are aborted.
+#[derive(Debug)]
+pub struct Deployment {
+    /// Where everything listens.
+    pub addresses: Addresses,
+    /// Where the rider service keeps its books.
+    pub rider_store: PathBuf,
+    broker: Option<Broker>,
+    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+    shutdown: CancellationToken,
+}
+
+struct Doors {
+    driver: TcpListener,
+    rider: TcpListener,
+    location: TcpListener,
+    trip: TcpListener,
+    payments: TcpListener,
+}
+
+impl Deployment {
+    /// Starts everything and waits until it is ready. `say` is told what a person should know.
+    ///
+    /// # Errors
+    /// When something cannot be started.
+    pub async fn start(plan: &Plan, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&plan.dir)
+            .with_context(|| format!("cannot make `{}`", plan.dir.display()))?;
+        let acquired = broker::acquire(broker::Options {
+            store: Some(plan.dir.join("nats")),
+            fsync: plan.fsync,
+            ..broker::Options::new(Environment::of_process())
+        })
+        .await
+        .context("no broker")?;
+        let doors = Doors::open(plan.fixed_ports, say).await?;
+        let addresses = doors.addresses(acquired.url)?;
+        let mut deployment = Self {
+            rider_store: plan.rider_store(),
+            broker: acquired.child,
+            tasks: JoinSet::new(),
+            shutdown: CancellationToken::new(),
+            addresses,
+        };
+        deployment.spawn_all(plan, doors)?;
+        deployment.ready().await?;
+        Ok(deployment)
+    }
+
+    fn spawn_all(&mut self, plan: &Plan, doors: Doors) -> anyhow::Result<()> {
+        let issuer = Issuer::generate(Clock::new())?;
+        let keys = issuer.config();
+        let nats = ["--nats-url".to_owned(), self.addresses.nats.clone()];
+        let flags = |name: &str, own: Vec<String>| -> Vec<String> {
+            let more = plan.settings.iter().filter(|(of, _)| *of == name);
+            nats.iter().cloned().chain(own).chain(more.flat_map(|(_, more)| more.clone())).collect()
+        };
+        let location: location::Config = parsed("location", flags("location", motion(plan)))?;
+        let driver: driver::Config = parsed("driver", flags("driver", auth(&keys)))?;
+        let trip: trip::Config = parsed("trip", flags("trip", auth(&keys)))?;
+        let rider: rider::Config = parsed("rider", flags("rider", self.money(plan, &keys)))?;
+
+        let stop = || self.shutdown.clone();
+        let tasks = &mut self.tasks;
+        spawn(tasks, "payments", payments::serve(doors.payments, Faults::default(), stop()));
+        spawn(tasks, "location", location::serve(location, doors.location, stop()));
+        spawn(tasks, "driver", driver::serve(driver, doors.driver, stop()));
+        spawn(tasks, "trip", trip::serve(trip, doors.trip, stop()));
+        spawn(tasks, "rider", rider::serve(rider, doors.rider, stop()));
+        Ok(())
+    }
+
+    fn money(&self, plan: &Plan, keys: &AuthConfig) -> Vec<String> {
+        let mut flags = auth(keys);
+        // Quotes hold for two minutes, so a secret of this run's own will do.
+        let secret = fresh_secret();
+        flags.extend(flag("--fare-secret", &secret));
+        flags.extend(flag("--store", &plan.rider_store().to_string_lossy()));
+        flags.extend(flag("--payments-url", &self.addresses.payments.to_string()));
+        flags
+    }
+
+    /// Waits until every service says that it is ready.
+    async fn ready(&mut self) -> anyhow::Result<()> {
+        let http = HttpClient::new(1);
+        let services = [
+            &self.addresses.location,
+            &self.addresses.driver,
+            &self.addresses.trip,
+            &self.addresses.rider,
+        ]
+        .map(Clone::clone);
+        let all = async {
+            for service in &services {
+                ready(&http, service).await?;
+            }
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            ready = all => ready,
+            err = self.failed() => Err(err),
+        }
+    }
+
+    /// Waits for a part that ends though nobody asked it to, and says which and why.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        let broker = async {
+            match &mut self.broker {
+                Some(broker) => match broker.exited().await {
+                    Ok(status) => anyhow!("the broker ended with {status}"),
+                    Err(err) => anyhow!(err).context("the broker"),
+                },
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            err = broker => err,
+            ended = self.tasks.join_next() => match ended {
+                Some(Ok((name, Ok(())))) => anyhow!("`{name}` ended by itself"),
+                Some(Ok((name, Err(err)))) => err.context(format!("`{name}` failed")),
+                Some(Err(err)) => anyhow!(err).context("a service died"),
+                None => anyhow!("no service runs"),
+            },
+        }
+    }
+
+    /// A connection of the caller's own to the broker.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn connect(&self, name: &str) -> anyhow::Result<Nats> {
+        connect(&self.addresses.nats, name).await
+    }
+
+    /// The broker's process, for what it costs.
+    #[must_use]
+    pub fn broker_pid(&self) -> Option<u32> {
+        self.broker.as_ref().and_then(Broker::pid)
+    }
+
+    /// Drains and stops everything, the broker last.
+    ///
+    /// # Errors
+    /// When a service fails while stopping.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        let tasks = &mut self.tasks;
+        let drained = async {
+            let mut failed = None;
+            while let Some(ended) = tasks.join_next().await {
+                let (name, result) = ended.context("a service died while stopping")?;
+                failed = failed.or(result.err().map(|err| err.context(format!("`{name}` failed"))));
+            }
+            failed.map_or(Ok(()), Err)
+        };
+        let drained = tokio::time::timeout(STOP_WITHIN, drained).await;
+        if let Some(broker) = self.broker.take() {
+            broker.stop().await?;
+        }
+        drained.with_context(|| format!("services still run after {STOP_WITHIN:?}"))?
+    }
+}
+
+/// A prepared connection with broker time.
+///
+/// # Errors
+/// When the broker cannot be reached.
+pub async fn connect(nats_url: &str, name: &str) -> anyhow::Result<Nats> {
+    let config = NatsConfig { nats_url: nats_url.to_owned(), partitions: Partitions::default() };
+    let nats = Nats::connect(&config, name).await?;
+    nats.read_clock().await?;
+    Ok(nats)
+}
+
+fn spawn<F>(tasks: &mut JoinSet<(&'static str, anyhow::Result<()>)>, name: &'static str, service: F)
+where
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    tasks.spawn(async move { (name, service.await) });
+}
+
+fn parsed<C: Parser>(name: &'static str, flags: Vec<String>) -> anyhow::Result<C> {
+    let line = std::iter::once(name.to_owned()).chain(flags).map(OsString::from);
+    C::try_parse_from(line).with_context(|| format!("settings of `{name}`"))
+}
+
+fn auth(keys: &AuthConfig) -> Vec<String> {
+    let issuer = keys.dev_issuer_key.iter().flat_map(|key| flag("--dev-issuer-key", key));
+    flag("--auth-public-key", &keys.auth_public_key).into_iter().chain(issuer).collect()
+}
+
+fn motion(plan: &Plan) -> Vec<String> {
+    let speed = TRAFFIC * plan.speed_scale;
+    let plausible = PLAUSIBLE_KMH * plan.plausible_scale;
+    let mut flags = Vec::from(flag("--speed-factor", &speed.to_string()));
+    flags.extend(flag("--ping-speed-max-kmh", &plausible.to_string()));
+    flags
+}
+
+/// A value may begin with a dash, so it is not given as an argument of its own.
+fn flag(name: &str, value: &str) -> [String; 1] {
+    [format!("{name}={value}")]
+}
+
+fn fresh_secret() -> String {
+    rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Doors {
+    async fn open(fixed: bool, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
+        let [driver, rider, location, trip, payments] =
+            if fixed { PORTS } else { [0; PORTS.len()] };
+        Ok(Self {
+            driver: door("driver", driver, say).await?,
+            rider: door("rider", rider, say).await?,
+            location: door("location", location, say).await?,
+            trip: door("trip", trip, say).await?,
+            payments: door("payments", payments, say).await?,
+        })
+    }
+
+    fn addresses(&self, nats: String) -> anyhow::Result<Addresses> {
+        let service = |listener: &TcpListener| -> anyhow::Result<Service> {
+            Ok(format!("http://{}", listener.local_addr()?).parse()?)
+        };
+        Ok(Addresses {
+            driver: service(&self.driver)?,
+            rider: service(&self.rider)?,
+            location: service(&self.location)?,
+            trip: service(&self.trip)?,
+            payments: service(&self.payments)?,
+            nats,
+        })
+    }
+}
+
+async fn door(name: &str, port: u16, say: &mut dyn FnMut(&str)) -> anyhow::Result<TcpListener> {
+    let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match TcpListener::bind(at(port)).await {
+        Ok(listener) => Ok(listener),
+        Err(err) if port != 0 => {
+            let listener = TcpListener::bind(at(0)).await?;
+            let instead = listener.local_addr()?.port();
+            say(&format!("port {port} is not free ({err}): `{name}` listens on {instead} instead"));
+            Ok(listener)
+        }
+        Err(err) => Err(err).context("no free port on the loopback interface"),
+    }
+}
+
+async fn ready(http: &HttpClient, service: &Service) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let missing = match http.send(service, &Ask::get("/readyz"), None).await {
+            Ok(answer) if answer.is_success() => return Ok(()),
+            Ok(answer) => String::from_utf8_lossy(&answer.body).into_owned(),
+            Err(err) => err.to_string(),
+        };
+        if Instant::now() > deadline {
+            bail!("{service} is not ready after {READY_WITHIN:?}: {missing}");
+        }
+        tokio::time::sleep(READY_LOOK_EVERY).await;
+    }
+}
+
+/// A directory for this run: the given one, or one that is removed afterwards.
+#[derive(Debug)]
+pub enum RunDir {
+    /// Named by the user, and kept.
+    Kept(PathBuf),
+    /// Removed when dropped.
+    Temporary(tempfile::TempDir),
+}
+
+impl RunDir {
+    /// The directory of this name, or a temporary one.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(named: Option<&Path>) -> anyhow::Result<Self> {
+        Ok(match named {
+            Some(dir) => {
+                std::fs::create_dir_all(dir)
+                    .with_context(|| format!("cannot make `{}`", dir.display()))?;
+                Self::Kept(dir.to_owned())
+            }
+            None => Self::Temporary(
+                tempfile::Builder::new()
+                    .prefix("ride-dispatch-")
+                    .tempdir()
+                    .context("no temporary directory")?,
+            ),
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Kept(dir) => dir,
+            Self::Temporary(dir) => dir.path(),
+        }
+    }
+}

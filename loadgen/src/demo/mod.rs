@@ -1,0 +1,5 @@
+//! The demo.
+
+mod deployment;
+
+pub use deployment::{Addresses, Deployment, Plan, RunDir, connect};
