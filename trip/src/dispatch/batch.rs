@@ -7,7 +7,7 @@ use common::{clock::Timestamp, id::DriverId};
 use super::{
     assign::{Assignment, Edge, assign, greedy},
     candidates::{Answer, Candidate},
-    cost::cost,
+    cost::{Pair, cost},
     view::OpenTrip,
 };
 
@@ -119,16 +119,21 @@ fn priced(asked: &Asked, held: &BTreeSet<DriverId>, now: Timestamp) -> Vec<Price
     let candidates = asked.answer.iter().flat_map(|answer| &answer.candidates);
     candidates
         .filter(may_be_asked)
-        .map(|&candidate| Priced {
-            candidate,
-            cost: cost(candidate.eta_s, candidate.idle_since, open.requested_at, now),
+        .map(|&candidate| {
+            let pair = Pair {
+                eta_s: candidate.eta_s,
+                idle_since: candidate.idle_since,
+                requested_at: open.requested_at,
+                failed_offers: open.failed_offers.get(&candidate.driver).copied().unwrap_or(0),
+            };
+            Priced { candidate, cost: cost(&pair, now) }
         })
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use common::{
         clock::Timestamp,
@@ -162,6 +167,7 @@ mod tests {
             pickup,
             requested_at: NOW,
             excluded: BTreeSet::new(),
+            failed_offers: BTreeMap::new(),
             failed_rounds: 0,
             cause: Cause::default(),
         };

@@ -12,7 +12,13 @@ use common::{
 };
 use futures_util::StreamExt as _;
 use prost::Message as _;
+use tokio::time::timeout;
 
+/// How long the other replicas are waited for once one has answered: they got the question at the
+/// same time.
+const OTHERS_WITHIN: Duration = Duration::from_millis(50);
+/// The header of an answer that says why there is none.
+const REFUSAL_HEADER: &str = "Nats-Service-Error";
 /// Drivers left out of one question. More are left out when the answer is read.
 const EXCLUDED_MAX: usize = 500;
 
@@ -65,22 +71,25 @@ pub enum NoAnswer {
     /// The connection failed.
     #[error("cannot ask: {0}")]
     Connection(String),
+    /// The question made no sense to `location`.
+    #[error("refused: {0}")]
+    Refused(String),
     /// The answer is not one.
     #[error(transparent)]
     Malformed(#[from] Malformed),
 }
 
-/// Asks, and waits until every partition has answered or the time is over.
+/// Asks, and waits until every partition has answered or whoever has not will hardly any more.
 ///
 /// # Errors
 /// When there is no answer at all.
 pub async fn ask(
     client: &Client,
     question: &Question,
-    timeout: Duration,
+    within: Duration,
 ) -> Result<Answer, NoAnswer> {
     let mut gathered = Gathered::default();
-    match tokio::time::timeout(timeout, gather(client, question, &mut gathered)).await {
+    match timeout(within, gather(client, question, &mut gathered)).await {
         Ok(Err(err)) => Err(err),
         Err(_) if gathered.partitions == 0 => Err(NoAnswer::TooLate),
         Ok(Ok(())) | Err(_) => Ok(gathered.into_answer(question)),
@@ -101,9 +110,18 @@ async fn gather(
         .await
         .map_err(|err| connection(&err))?;
     while !gathered.is_complete() {
-        let reply = replies.next().await.ok_or_else(|| connection(&"the connection closed"))?;
+        let reply = if gathered.partitions == 0 {
+            replies.next().await
+        } else {
+            let Ok(reply) = timeout(OTHERS_WITHIN, replies.next()).await else { return Ok(()) };
+            reply
+        };
+        let reply = reply.ok_or_else(|| connection(&"the connection closed"))?;
         if reply.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(NoAnswer::NobodyThere);
+        }
+        if let Some(why) = reply.headers.as_ref().and_then(|headers| headers.get(REFUSAL_HEADER)) {
+            return Err(NoAnswer::Refused(why.to_string()));
         }
         gathered.add(&contract::decode("CandidatesReply", &reply.payload)?)?;
     }

@@ -9,7 +9,7 @@ use common::{
     problem::Problem,
 };
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::inspect::{BATCHES_MAX, BatchReport, Inspector};
@@ -25,11 +25,9 @@ pub fn routes(inspector: Inspector, verifier: Verifier) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(matching)).with_state(Shared { inspector, verifier })
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct Limit {
-    /// How many batches, from 1 to 32; the newest come first.
-    #[param(minimum = 1, maximum = 32)]
+/// How many batches are asked for.
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Count {
     limit: Option<usize>,
 }
 
@@ -45,13 +43,20 @@ struct Batches {
     get,
     path = "/v1/ops/matching",
     tag = "operations",
+    params(("limit" = Option<usize>, Query, description = "One when left out", minimum = 1, maximum = 32)),
     responses((status = 200, body = Batches))
 )]
 async fn matching(
     _: AsOperations,
     State(inspector): State<Inspector>,
-    query: Query<Limit>,
+    Query(Count { limit }): Query<Count>,
 ) -> Result<Json<Batches>, Problem> {
-    let limit = query.0.limit.unwrap_or(1).clamp(1, BATCHES_MAX);
+    let limit = limit.unwrap_or(1);
+    if !(1..=BATCHES_MAX).contains(&limit) {
+        return Err(Problem::invalid(
+            "/limit",
+            format!("from 1 to {BATCHES_MAX} batches are shown"),
+        ));
+    }
     Ok(Json(Batches { batches: inspector.last(limit) }))
 }

@@ -233,8 +233,8 @@ impl Dispatcher {
                         trips.proposed(open, priced.candidate.driver, now);
                         chosen.push((open.clone(), *priced));
                     }
-                    (None, Some(answer)) if answer.is_complete => trips.found_nobody(open, now),
-                    (None, _) => trips.not_answered(open, now),
+                    (None, Some(_)) => trips.found_nobody(open, now),
+                    (None, None) => trips.not_answered(open, now),
                 }
             }
         }

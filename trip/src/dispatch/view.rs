@@ -30,6 +30,8 @@ pub struct OpenTrip {
     pub requested_at: Timestamp,
     /// Drivers who are not to be asked again.
     pub excluded: BTreeSet<DriverId>,
+    /// How many offers to a driver came to nothing.
+    pub failed_offers: BTreeMap<DriverId, u32>,
     /// Rounds in which nobody was found.
     pub failed_rounds: u32,
     /// The event that opened it: the offer will name it as its cause.
@@ -218,6 +220,12 @@ fn read(
     let open_offer = state.offers.iter().find(|record| record.status() == v1::OfferStatus::Open);
     let asked =
         open_offer.map(|record| contract::id("driver_id", &record.driver_id)).transpose()?;
+    let mut failed_offers = BTreeMap::new();
+    for record in &state.offers {
+        if record.status() == v1::OfferStatus::Closed {
+            *failed_offers.entry(contract::id("driver_id", &record.driver_id)?).or_insert(0) += 1;
+        }
+    }
     Ok(Search {
         open: OpenTrip {
             trip,
@@ -225,6 +233,7 @@ fn read(
             pickup: contract::point("pickup", state.pickup.as_ref())?,
             requested_at: Timestamp::from_micros(state.requested_at_us),
             excluded: excluded.collect::<Result<_, _>>()?,
+            failed_offers,
             failed_rounds: 0,
             cause,
         },

@@ -4,13 +4,19 @@ mod city;
 
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use axum::{body::Body, http::Request};
+use bytes::Bytes;
 use common::{
     auth::{Issuer, Role, Verifier},
+    contract::v1,
+    geo::Point,
     http::{Readiness, app},
     id::OfferId,
-    testing::eventually,
+    subject,
+    testing::{deadline, eventually},
 };
+use futures_util::StreamExt as _;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
@@ -18,6 +24,7 @@ use self::city::{Stage, answer, trip};
 use super::{
     DispatchConfig, Dispatcher,
     assign::Method,
+    candidates::{NoAnswer, Question, ask},
     config::PickupCap,
     http::routes,
     inspect::{Knowledge, Made, OfferReport},
@@ -175,6 +182,59 @@ async fn while_nobody_knows_who_is_near_no_round_fails() {
 }
 
 #[tokio::test]
+async fn whoever_turned_out_to_be_busy_is_not_asked_at_once_again() {
+    let mut stage = Stage::set().await;
+    stage.city(&[(1, &[(ANNA, 60), (BELA, 200)])]).await;
+    stage.dispatcher(DispatchConfig { hold_ms: 0, ..at_once() });
+    stage.request(1).await;
+    let to_anna = stage.offered(1, 1).await[0];
+    assert_eq!(to_anna.driver, ANNA);
+    stage.close(1, to_anna.offer, OfferEnd::Busy).await;
+    let to_bela = stage.offered(1, 2).await[1];
+    assert_eq!(to_bela.driver, BELA);
+    stage.close(1, to_bela.offer, OfferEnd::Busy).await;
+    assert_eq!(stage.offered(1, 3).await[2].driver, ANNA);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn an_incomplete_answer_is_better_than_none() {
+    let mut stage = Stage::set().await;
+    stage
+        .city_that(1, |question, _| v1::CandidatesReply {
+            partitions_answered: 1,
+            ..answer(question, &[(ANNA, 60)])
+        })
+        .await;
+    stage.request(1).await;
+    let inspector = stage.dispatcher(at_once());
+    assert_eq!(stage.offered(1, 1).await[0].driver, ANNA);
+    let batch = eventually("the batch is shown", async || inspector.last(1).pop()).await;
+    assert_eq!(batch.requests[0].knowledge, Knowledge::Partial);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_question_that_location_refuses_is_not_an_empty_city() {
+    let stage = Stage::set().await;
+    let client = &stage.nats.client;
+    let mut questions = client.subscribe(subject::QUERY_CANDIDATES).await.unwrap();
+    client.flush().await.unwrap();
+    let refuse = async {
+        let question = questions.next().await.unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Service-Error-Code", "400");
+        headers.insert("Nats-Service-Error", "no such place");
+        client.publish_with_headers(question.reply.unwrap(), headers, Bytes::new()).await.unwrap();
+    };
+    let pickup = Point::new(1.0, 11.97).unwrap();
+    let question = Question { pickup, limit: 20, eta_max_s: 480, excluded: Vec::new() };
+    let (asked, ()) = tokio::join!(ask(client, &question, deadline::FACT), refuse);
+    assert!(matches!(asked, Err(NoAnswer::Refused(why)) if why == "no such place"));
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn an_event_that_cannot_be_read_does_not_stop_the_search_for_others() {
     let mut stage = Stage::set().await;
     stage.city(&[(1, &[(ANNA, 60)])]).await;
@@ -199,8 +259,8 @@ async fn operations_see_the_last_batch_and_nobody_else_does() {
     let issuer = Issuer::generate(stage.nats.clock.clone()).unwrap();
     let verifier = Verifier::new(&issuer.config(), stage.nats.clock.clone()).unwrap();
     let app = app("trip", routes(inspector, verifier), Readiness::new(|| Ok(())));
-    let get = async |role: Option<Role>| {
-        let mut request = Request::get("/v1/ops/matching?limit=1");
+    let get = async |query: &str, role: Option<Role>| {
+        let mut request = Request::get(format!("/v1/ops/matching{query}"));
         if let Some(role) = role {
             let token = issuer.issue(role, Uuid::nil(), Duration::from_secs(60)).unwrap();
             request = request.header("authorization", format!("Bearer {token}"));
@@ -210,9 +270,10 @@ async fn operations_see_the_last_batch_and_nobody_else_does() {
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         (status, serde_json::from_slice::<serde_json::Value>(&body).unwrap())
     };
-    assert_eq!(get(None).await.0, 401);
-    assert_eq!(get(Some(Role::Driver)).await.0, 403);
-    let (status, shown) = get(Some(Role::Ops)).await;
+    assert_eq!(get("", None).await.0, 401);
+    assert_eq!(get("", Some(Role::Driver)).await.0, 403);
+    assert_eq!(get("?limit=0", Some(Role::Ops)).await.1["code"], "validation_failed");
+    let (status, shown) = get("?limit=1", Some(Role::Ops)).await;
     assert_eq!(status, 200);
     let batch = &shown["batches"][0];
     assert_eq!(batch["chosen"], serde_json::json!({ "pairs": 1, "cost": 60, "eta_s": 60 }));
@@ -221,6 +282,13 @@ async fn operations_see_the_last_batch_and_nobody_else_does() {
     assert_eq!(request["candidates"].as_array().unwrap().len(), 2);
     assert_eq!(request["offer"]["driver_id"], ANNA.to_string());
     assert_eq!(request["offer"]["outcome"], "offered");
+
+    let document = Request::get("/openapi.json").body(Body::empty()).unwrap();
+    let document = app.clone().oneshot(document).await.unwrap();
+    let document = axum::body::to_bytes(document.into_body(), usize::MAX).await.unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+    let route = &document["paths"]["/v1/ops/matching"]["get"];
+    assert_eq!(route["parameters"][0]["name"], "limit");
     stage.stop().await;
 }
 
