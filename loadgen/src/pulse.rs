@@ -113,6 +113,8 @@ pulse! {
     pins_mistyped,
     /// Riders who never came.
     no_shows,
+    /// Completed rides whose receipt did not say `charged` in time.
+    receipts_missing,
     /// Times that a phone lost the network.
     network_losses,
     /// Times that a phone died and came back.

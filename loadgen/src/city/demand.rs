@@ -9,7 +9,7 @@ use rand_distr::{Distribution, Exp1};
 use super::{profile::Profile, streets::Streets};
 
 /// The first rides are short, so that whoever watches soon sees one end.
-const SHORT_RIDES: u64 = 3;
+pub(super) const SHORT_RIDES: u64 = 3;
 const SHORT_RIDE_M: f64 = 700.0;
 /// When the first of them is wanted, and how far apart the others are.
 const SHORT_RIDE_EVERY: Duration = Duration::from_secs(2);

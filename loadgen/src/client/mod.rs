@@ -1,5 +1,6 @@
 //! HTTP as a phone speaks it: one request, one answer or none. Patience is in `phone`.
 
+mod command;
 mod line;
 mod phone;
 mod sse;
@@ -20,8 +21,9 @@ use hyper_util::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use command::{Command, Signal};
 pub use line::Line;
-pub use phone::{Command, GaveUp, Phone, PhoneContext, Role, Signal, fetch_token};
+pub use phone::{GaveUp, Phone, PhoneContext, Role, fetch_token};
 pub use sse::{Feed, FeedEnded, SseEvent, SseParser};
 
 /// An answer that takes longer than this does not come any more.

@@ -1,20 +1,17 @@
 //! A phone: an identity that asks with patience. Retryable answers are asked again with backoff,
 //! and every promise is in the journal before the phone knows of it.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::clock::machine_time;
 use hyper::{Method, header::HeaderValue};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{sync::Semaphore, time::Instant};
 use uuid::Uuid;
 
-use super::{Answer, Ask, HttpClient, NoAnswer, Service};
+use super::{Answer, Ask, Command, HttpClient, NoAnswer, Service, Signal};
 use crate::{
     journal::{Entry, Journal, JournalBroken, Promise, essentials},
     pulse::Pulse,
@@ -57,37 +54,6 @@ pub struct PhoneContext {
     pub issuing: Arc<Semaphore>,
 }
 
-/// Whether a phone has a network.
-#[derive(Debug)]
-pub struct Signal(Mutex<Instant>);
-
-impl Default for Signal {
-    fn default() -> Self {
-        Self(Mutex::new(Instant::now()))
-    }
-}
-
-impl Signal {
-    /// No network until then.
-    pub fn lose_until(&self, until: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
-    }
-
-    /// Whether there is one now.
-    #[must_use]
-    pub fn is_there(&self) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
-    }
-
-    /// Waits until there is one.
-    pub async fn regained(&self) {
-        while !self.is_there() {
-            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            tokio::time::sleep_until(until).await;
-        }
-    }
-}
-
 /// Why a phone got no answer that it can use.
 #[derive(Debug, thiserror::Error)]
 pub enum GaveUp {
@@ -97,39 +63,6 @@ pub enum GaveUp {
     /// What is not written down must not be acted on.
     #[error(transparent)]
     Journal(#[from] JournalBroken),
-}
-
-/// A command of a phone.
-#[derive(Debug, Clone)]
-pub struct Command {
-    /// `POST` or `PUT`.
-    pub method: Method,
-    /// Path.
-    pub path: String,
-    /// Stays the same however often it is sent.
-    pub key: String,
-    /// JSON.
-    pub body: Value,
-    /// How long to keep asking.
-    pub patience: Duration,
-    /// Codes that the script reckons with.
-    pub expected: &'static [&'static str],
-}
-
-impl Command {
-    /// A POST with a fresh key, to be tried for `patience`.
-    #[must_use]
-    pub fn post(path: impl Into<String>, body: Value, patience: Duration) -> Self {
-        let key = common::id::CommandId::fresh().to_string();
-        let path = path.into();
-        Self { method: Method::POST, path, key, body, patience, expected: &[] }
-    }
-
-    /// The same, reckoning with these codes.
-    #[must_use]
-    pub fn expecting(self, expected: &'static [&'static str]) -> Self {
-        Self { expected, ..self }
-    }
 }
 
 /// One person's phone.
@@ -207,7 +140,9 @@ impl Phone {
         };
         let answer = self.persist(&ask, command.patience).await?;
         if answer.is_success() {
-            self.write_down(command, &answer).await?;
+            if command.is_promise {
+                self.write_down(command, &answer).await?;
+            }
         } else {
             let code = answer.code();
             let is_expected = command.expected.contains(&code.as_str());

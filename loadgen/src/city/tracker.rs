@@ -1,0 +1,133 @@
+//! The part of a driver's app that says where the car is: every few seconds, buffered while there
+//! is no network, repeated while there is no answer.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{motion::Car, town::Town};
+use crate::{
+    client::{Answer, NoAnswer, Phone},
+    pings::{
+        Ping, Walker,
+        fleet::{count_answer, ping_ask},
+    },
+};
+
+/// What a gateway takes in one POST.
+const BATCH_MAX: usize = 100;
+/// Share of the batches that an app sends twice, as after an answer that it did not see.
+const REPEATED_SHARE: f64 = 0.01;
+
+/// A car and its app's memory, shared by the driver's two hands.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    phone: Arc<Phone>,
+    town: Arc<Town>,
+    skew_us: i64,
+    car: Mutex<Car>,
+    app: Mutex<App>,
+}
+
+#[derive(Debug)]
+struct App {
+    walker: Walker,
+    unsent: VecDeque<Ping>,
+}
+
+impl App {
+    fn started(phone: &Phone, skew_us: i64) -> Self {
+        Self { walker: Walker::new(phone.id(), skew_us), unsent: VecDeque::new() }
+    }
+}
+
+impl Tracker {
+    pub(super) fn new(phone: Arc<Phone>, town: Arc<Town>, car: Car, skew_us: i64) -> Self {
+        let app = Mutex::new(App::started(&phone, skew_us));
+        Self { phone, town, skew_us, car: Mutex::new(car), app }
+    }
+
+    /// The car, to look at or to drive.
+    pub(super) fn car<T>(&self, with: impl FnOnce(&mut Car, Duration) -> T) -> T {
+        let mut car = self.car.lock().unwrap_or_else(PoisonError::into_inner);
+        with(&mut car, self.town.epoch.elapsed())
+    }
+
+    /// The app died: what it had not sent is gone, and the next session begins.
+    pub(super) fn restart(&self) {
+        *self.app.lock().unwrap_or_else(PoisonError::into_inner) =
+            App::started(&self.phone, self.skew_us);
+    }
+
+    /// Tracks for ever.
+    pub(super) async fn run(&self, dice: u64) {
+        let mut rng = ChaCha8Rng::seed_from_u64(dice);
+        let first = Instant::now() + self.town.ping_every.mul_f64(rng.random());
+        let mut ticks = tokio::time::interval_at(first, self.town.ping_every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            self.remember(&mut rng);
+            if self.phone.signal().is_there() {
+                self.send(&mut rng).await;
+            }
+        }
+    }
+
+    fn remember(&self, rng: &mut ChaCha8Rng) {
+        self.car(|car, now| {
+            let mut app = self.app.lock().unwrap_or_else(PoisonError::into_inner);
+            let ping = app.walker.ping(car, now, Duration::ZERO, rng);
+            if app.unsent.len() == BATCH_MAX {
+                app.unsent.pop_front();
+            }
+            app.unsent.push_back(ping);
+        });
+    }
+
+    async fn send(&self, rng: &mut ChaCha8Rng) {
+        let (body, points) = {
+            let mut app = self.app.lock().unwrap_or_else(PoisonError::into_inner);
+            let points: Vec<Ping> = app.unsent.drain(..).collect();
+            (app.walker.body(&points), points)
+        };
+        let ask = ping_ask(body);
+        let mut answer = self.phone.try_ask(&ask).await;
+        if answer.is_ok() && rng.random_bool(REPEATED_SHARE) {
+            self.phone.pulse().batches_repeated.add();
+            self.count(&answer, &points);
+            answer = self.phone.try_ask(&ask).await;
+        }
+        self.count(&answer, &points);
+        if is_worth_repeating(&answer) {
+            self.phone.pulse().retried.add();
+            self.keep(points);
+        }
+    }
+
+    /// Counts what became of points. What surely did not arrive, or was not taken for now, is not
+    /// counted: it will be sent again.
+    fn count(&self, answer: &Result<Answer, NoAnswer>, points: &[Ping]) {
+        if !is_worth_repeating(answer) || matches!(answer, Err(NoAnswer::Unknown(_))) {
+            let (journal, pulse) = (self.phone.journal(), self.phone.pulse());
+            count_answer(answer, points.len() as u64, journal, pulse);
+        }
+    }
+
+    /// Puts points back that have to be sent again, before those that came since.
+    fn keep(&self, points: Vec<Ping>) {
+        let mut app = self.app.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = BATCH_MAX.saturating_sub(app.unsent.len());
+        let kept = points.len().saturating_sub(room);
+        points.into_iter().skip(kept).rev().for_each(|point| app.unsent.push_front(point));
+    }
+}
+
+fn is_worth_repeating(answer: &Result<Answer, NoAnswer>) -> bool {
+    answer.as_ref().map_or(true, |answer| answer.status == 401 || answer.is_retryable())
+}
