@@ -104,7 +104,8 @@ pub async fn serve(
     served.map(|_| ())
 }
 
-/// All that needs the broker, as soon as it is there.
+/// All that needs the broker. Each part waits for what it needs by itself, so that none of them waits
+/// for a stream that only another one uses.
 async fn behind_the_broker(
     config: &Config,
     nats: Nats,
@@ -113,24 +114,28 @@ async fn behind_the_broker(
     caught_up: &CaughtUp,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    while let Err(err) = nats.prepare().await {
-        if let Some(ProvisionError::OtherPartitions { .. }) = err.downcast_ref() {
-            return Err(err);
-        }
-        tracing::warn!(error = format!("{err:#}"), "waiting for the broker");
-        if shutdown.run_until_cancelled(tokio::time::sleep(PREPARE_AGAIN)).await.is_none() {
-            return Ok(());
-        }
-    }
     let timeout = Duration::from_millis(config.payments_timeout_ms);
     let provider = HttpProvider::new(&config.payments_url, timeout);
     let payments = Payments::new(nats.clone(), store.clone(), bell.clone(), provider);
     tokio::try_join!(
+        prepare(&nats, &shutdown),
         nats.keep_clock(shutdown.clone()),
         projection::run(&nats, store, caught_up, shutdown.clone()),
         Relay::new(nats.clone(), store.clone(), bell).run(shutdown.clone()),
-        payments.run(shutdown),
+        payments.run(shutdown.clone()),
     )?;
+    Ok(())
+}
+
+/// Makes the streams and consumers, once the broker is there.
+async fn prepare(nats: &Nats, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    while let Some(Err(err)) = shutdown.run_until_cancelled(nats.prepare()).await {
+        if let Some(ProvisionError::OtherPartitions { .. }) = err.downcast_ref() {
+            return Err(err);
+        }
+        tracing::warn!(error = format!("{err:#}"), "the broker is not prepared yet");
+        shutdown.run_until_cancelled(tokio::time::sleep(PREPARE_AGAIN)).await;
+    }
     Ok(())
 }
 

@@ -92,6 +92,9 @@ impl Gateway {
     /// Whether the log knows that a trip is over which the view still shows as open. A rider whose
     /// trip has just ended must not be sent away because the view lags.
     async fn has_ended(&self, rider: RiderId, trip: TripId) -> bool {
+        if !self.nats.is_connected() {
+            return false;
+        }
         let looked = tokio::time::timeout(LOOK_DEADLINE, self.look(trip)).await;
         match looked {
             Ok(Ok(has_ended)) => has_ended,

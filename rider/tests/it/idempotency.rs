@@ -82,7 +82,7 @@ async fn a_rider_on_a_trip_is_not_given_another_until_it_ends() {
     phone.request(&fare_id, "l").await.expect(201);
 }
 
-fn fare(phone: &Phone, expires_at: Timestamp) -> String {
+pub(crate) fn fare(phone: &Phone, expires_at: Timestamp) -> String {
     let tariff: Tariff = TARIFF_DEFAULT.parse().unwrap();
     let fare = Fare {
         rider: phone.rider,

@@ -8,6 +8,7 @@ use common::{
 };
 use prost::Message as _;
 use rider::{
+    fare::FARE_TTL,
     relay::{Bell, Relay},
     store::{
         Store, StoreError,
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::world::World;
+use crate::{idempotency::fare, world::World};
 
 fn event(key: RiderId, number: u128, world: &World) -> NewEvent {
     NewEvent {
@@ -130,6 +131,19 @@ async fn rides_are_accepted_while_the_broker_is_down_and_asked_for_once_when_it_
     riders.sort_unstable();
     riders.dedup();
     assert_eq!(riders.len(), phones.len());
+}
+
+#[tokio::test]
+async fn a_service_that_starts_without_the_broker_accepts_rides_and_asks_for_them_later() {
+    let mut world = World::new().await;
+    world.broker.kill().await.unwrap();
+    let running = world.start().await;
+    let phone = world.phone(&running);
+    let fare_id = fare(&phone, world.nats.clock.now().plus(FARE_TTL));
+    phone.request(&fare_id, "k").await.expect(201);
+    world.broker.restart().await.unwrap();
+    let is_asked = async || world.rider_events().await.len() == 1;
+    eventually_within(deadline::RECOVERY, "the ride is asked for", is_asked).await;
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ struct Entries {
     charges: HashMap<String, Vec<i64>>,
     look_ups: u32,
     answers_lost: u32,
+    is_away: bool,
 }
 
 impl Books {
@@ -51,6 +52,9 @@ impl Books {
 impl Provider for Books {
     async fn charge(&self, debt: &Debt) -> Result<ChargeReceipt, ProviderError> {
         let mut entries = self.0.lock().unwrap();
+        if entries.is_away {
+            return Err(ProviderError::Unknown("nobody answers".into()));
+        }
         let charges = entries.charges.entry(debt.reference()).or_default();
         charges.push(debt.amount.amount_minor);
         if entries.answers_lost > 0 {
@@ -62,6 +66,9 @@ impl Provider for Books {
 
     async fn look_up(&self, debt: &Debt) -> Result<Option<ChargeReceipt>, ProviderError> {
         let mut entries = self.0.lock().unwrap();
+        if entries.is_away {
+            return Err(ProviderError::Unknown("nobody answers".into()));
+        }
         entries.look_ups += 1;
         let reference = debt.reference();
         let is_known = entries.charges.contains_key(&reference);
@@ -235,6 +242,30 @@ async fn an_http_provider_that_charges_and_does_not_say_so_charges_once() {
     let is_charged = async || phone.get(&path).await.body["charged"] == true;
     eventually_within(deadline::RECOVERY, "the ride is charged", is_charged).await;
     assert_eq!(world.provider.lock().unwrap().charges.len(), 1);
+}
+
+#[tokio::test]
+async fn an_outage_of_the_provider_delays_charges_and_loses_none() {
+    let world = World::new().await;
+    let books = Books::default();
+    books.0.lock().unwrap().is_away = true;
+    let worker = Worker::start(&world, &books);
+    let charges = 40;
+    for _ in 0..charges {
+        world.completed(TripId::fresh(), RiderId::fresh(), 9, 13_850).await;
+    }
+    eventually("all debts are written down", async || {
+        let owed = worker
+            .store
+            .read::<_, StoreError, _>(|connection| ledger::balance(connection, "riders_owe"));
+        owed.await.unwrap() == charges * 13_850
+    })
+    .await;
+    books.0.lock().unwrap().is_away = false;
+    let is_all_settled = async || i64::try_from(worker.settled().await).unwrap() == charges;
+    eventually_within(deadline::RECOVERY, "all are settled", is_all_settled).await;
+    assert_eq!(i64::try_from(books.amounts().len()).unwrap(), charges);
+    worker.stop().await;
 }
 
 #[tokio::test]
