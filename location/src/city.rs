@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::{
     domain::{
         Counts,
-        frames::CountedFrames,
+        frames::{CountedFrames, FrameId},
         liveness::{Liveness, Patience},
         session::{Rules, Track},
         surge::{Demand, Surge},
@@ -44,6 +44,7 @@ pub(crate) struct City {
     rules: Rules,
     lanes: Vec<Lane>,
     is_replayed: watch::Sender<bool>,
+    is_answering: AtomicBool,
     demand: Mutex<Demand>,
     surge: Mutex<Surge>,
 }
@@ -83,6 +84,12 @@ pub(crate) struct Frame<'a> {
     pub(crate) payload: &'a [u8],
 }
 
+impl Frame<'_> {
+    fn id(&self) -> FrameId {
+        FrameId { sequence: self.sequence, stored_at: self.published }
+    }
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -102,6 +109,7 @@ impl City {
             rules,
             lanes: partitions.all().map(|_| Lane::default()).collect(),
             is_replayed: watch::Sender::new(false),
+            is_answering: AtomicBool::new(false),
             demand: Mutex::default(),
             surge: Mutex::default(),
         }
@@ -144,6 +152,15 @@ impl City {
     /// Whether the recent past was read after the start.
     pub(crate) fn is_replayed(&self) -> bool {
         *self.is_replayed.borrow()
+    }
+
+    pub(crate) fn set_answering(&self) {
+        self.is_answering.store(true, Ordering::Release);
+    }
+
+    /// Whether questions are taken.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.is_answering.load(Ordering::Acquire)
     }
 
     /// Waits until the recent past was read.
@@ -189,7 +206,7 @@ impl City {
         let Some(mut reading) = self.reading(frame.partition) else {
             return Err(Malformed::new("partition", frame.partition));
         };
-        if !reading.tally.frames.take(frame.sequence) {
+        if !reading.tally.frames.take(frame.id()) {
             reading.tally.redelivered_frames += 1;
             return Ok(());
         }
@@ -218,7 +235,7 @@ impl City {
             return;
         }
         let counts = self.apply(&mut reading, frame.sequence, &batches);
-        if reading.tally.frames.take(frame.sequence) {
+        if reading.tally.frames.take(frame.id()) {
             reading.tally.counts += counts;
         }
         drop(reading);
@@ -283,15 +300,17 @@ pub(crate) fn heading_degrees(byte: u8) -> u32 {
 impl From<&Tally> for v1::CountedFrames {
     fn from(tally: &Tally) -> Self {
         let floor = tally.frames.floor();
-        let mut before = floor;
-        let recent = tally.frames.recent().map(|sequence| {
-            let step = sequence - before;
-            before = sequence;
-            step
-        });
+        let (mut recent, mut stored_at_us) = (Vec::new(), Vec::new());
+        let mut before = FrameId { sequence: floor, stored_at: Timestamp::default() };
+        for frame in tally.frames.recent() {
+            recent.push(frame.sequence - before.sequence);
+            stored_at_us.push(frame.stored_at.micros().wrapping_sub(before.stored_at.micros()));
+            before = frame;
+        }
         Self {
             floor,
-            recent: recent.collect(),
+            recent,
+            stored_at_us,
             counts: Some(tally.counts.into()),
             malformed_frames: tally.malformed_frames,
             redelivered_frames: tally.redelivered_frames,
@@ -301,10 +320,13 @@ impl From<&Tally> for v1::CountedFrames {
 
 impl From<v1::CountedFrames> for Tally {
     fn from(stored: v1::CountedFrames) -> Self {
-        let mut sequence = stored.floor;
-        let recent = stored.recent.into_iter().map(|step| {
-            sequence = sequence.saturating_add(step);
-            sequence
+        let mut last = FrameId { sequence: stored.floor, stored_at: Timestamp::default() };
+        let recent = stored.recent.into_iter().zip(stored.stored_at_us).map(|(step, later)| {
+            last = FrameId {
+                sequence: last.sequence.saturating_add(step),
+                stored_at: Timestamp::from_micros(last.stored_at.micros().wrapping_add(later)),
+            };
+            last
         });
         Self {
             frames: CountedFrames::restore(stored.floor, recent),
@@ -312,5 +334,31 @@ impl From<v1::CountedFrames> for Tally {
             malformed_frames: stored.malformed_frames,
             redelivered_frames: stored.redelivered_frames,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::{clock::Timestamp, contract::v1};
+
+    use super::Tally;
+    use crate::domain::{Counts, frames::FrameId};
+
+    #[test]
+    fn a_tally_survives_its_checkpoint() {
+        let mut tally = Tally {
+            counts: Counts { fresh: 7, late: 1, ..Counts::default() },
+            malformed_frames: 2,
+            redelivered_frames: 3,
+            ..Tally::default()
+        };
+        for n in 1..5000 {
+            let stored_at = Timestamp::from_micros(1_767_225_600_000_000 + n * 997);
+            let sequence = u64::try_from(n * 3).unwrap();
+            tally.frames.take(FrameId { sequence, stored_at });
+        }
+        let stored = v1::CountedFrames::from(&tally);
+        assert!(prost::Message::encoded_len(&stored) < 10_000);
+        assert_eq!(Tally::from(stored), tally);
     }
 }

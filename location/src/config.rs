@@ -38,6 +38,9 @@ pub struct Config {
     /// How far by air from a pickup cars are looked for, metres.
     #[arg(long, env = "CANDIDATE_RADIUS_M", default_value_t = 10_000.0)]
     pub candidate_radius_m: f64,
+    /// How often the surge moves, by a sixth of the way to what demand and supply say.
+    #[arg(long, env = "SURGE_EVERY_MS", default_value_t = 10_000)]
+    pub surge_every_ms: u64,
 }
 
 /// What a ping must be like to move the index.

@@ -41,6 +41,8 @@ fn missing(nats: &Nats, city: &City, drivers: &CaughtUp) -> Result<(), String> {
         Err("reading back the last positions".to_owned())
     } else if !drivers.is_true() {
         Err("reading what drivers do".to_owned())
+    } else if !city.is_answering() {
+        Err("not taking questions yet".to_owned())
     } else {
         Ok(())
     }

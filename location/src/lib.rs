@@ -62,6 +62,8 @@ pub async fn serve(
     tracing::info!("location serves on {}", listener.local_addr()?);
     let drivers = CaughtUp::default();
     let stop = || shutdown.clone();
+    // An interval of nothing would be a panic.
+    let surge_every = Duration::from_millis(config.surge_every_ms.max(1));
     let known_since = nats.clock.now();
     let http = http::run(listener, nats.clone(), Arc::clone(&city), drivers.clone(), stop());
     let read = async {
@@ -88,7 +90,7 @@ pub async fn serve(
         read,
         act,
         views::follow_drivers(&nats, &city, &drivers, stop()),
-        views::follow_demand(&nats, &city, stop()),
+        views::follow_demand(&nats, &city, surge_every, stop()),
         nats.keep_clock(stop()),
     )?;
     Ok(())

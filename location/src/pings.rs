@@ -163,7 +163,7 @@ async fn probe(nats: &Nats, city: &City, shutdown: CancellationToken) -> anyhow:
         let quiet = city
             .partitions
             .all()
-            .filter(|partition| asked.since(city.watermark(*partition)) > PROBE_EVERY);
+            .filter(|partition| asked.since(city.watermark(*partition)) > PROBE_EVERY / 2);
         join_all(quiet.map(|partition| probe_one(&stream, city, partition, asked))).await;
     }
     Ok(())

@@ -49,6 +49,7 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let questions = stream::select_all(subscribe(nats).await?);
+    city.set_answering();
     questions
         .take_until(shutdown.cancelled_owned())
         .for_each_concurrent(IN_HAND_MAX, async |message| {

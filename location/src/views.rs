@@ -17,7 +17,7 @@ use crate::{
     city::City,
     domain::{
         liveness::DutyState,
-        surge::{DEMAND_WINDOW, SURGE_EVERY, index_cells, surge_cell},
+        surge::{DEMAND_WINDOW, index_cells, surge_cell},
     },
     index::{Activity, DriverIndex as _},
 };
@@ -48,6 +48,7 @@ pub(crate) async fn follow_drivers(
 pub(crate) async fn follow_demand(
     nats: &Nats,
     city: &Arc<City>,
+    surge_every: Duration,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let now = nats.clock.now().micros();
@@ -65,7 +66,7 @@ pub(crate) async fn follow_demand(
         std::future::ready(Ok(()))
     });
     let update = async {
-        let mut ticks = tokio::time::interval(SURGE_EVERY);
+        let mut ticks = tokio::time::interval(surge_every);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
             update_surge(nats, city);
         }

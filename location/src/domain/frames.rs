@@ -3,57 +3,73 @@
 
 use std::collections::VecDeque;
 
+use common::clock::Timestamp;
+
 /// Frames that are remembered one by one. What the broker may deliver again is at most what is
 /// unacknowledged for its ack time, far less than this.
 const RECENT_MAX: usize = 2048;
 
-/// The sequences of the frames that were counted: all up to the floor, and the recent ones.
+/// A frame. A broker that crashes may lose the newest frames, since `PINGS` is not synced, and give
+/// their sequences to others; so a frame is known by when it was stored, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameId {
+    /// In the stream.
+    pub sequence: u64,
+    /// By the broker.
+    pub stored_at: Timestamp,
+}
+
+/// The frames that were counted: all up to the floor, and the recent ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CountedFrames {
     floor: u64,
     /// Ascending, all above the floor.
-    recent: VecDeque<u64>,
+    recent: VecDeque<FrameId>,
 }
 
 impl CountedFrames {
     /// From what a checkpoint says.
     #[must_use]
-    pub fn restore(floor: u64, recent: impl IntoIterator<Item = u64>) -> Self {
+    pub fn restore(floor: u64, recent: impl IntoIterator<Item = FrameId>) -> Self {
         let mut frames = Self { floor, recent: VecDeque::new() };
-        for sequence in recent {
-            frames.take(sequence);
+        for frame in recent {
+            frames.take(frame);
         }
         frames
     }
 
     /// Takes note of a frame; false if it was counted before.
-    pub fn take(&mut self, sequence: u64) -> bool {
-        if sequence <= self.floor {
+    pub fn take(&mut self, frame: FrameId) -> bool {
+        if frame.sequence <= self.floor {
             return false;
         }
         match self.recent.back() {
-            Some(newest) if sequence <= *newest => match self.recent.binary_search(&sequence) {
-                Ok(_) => return false,
-                Err(at) => self.recent.insert(at, sequence),
-            },
-            Some(_) | None => self.recent.push_back(sequence),
+            Some(newest) if frame.sequence <= newest.sequence => {
+                match self.recent.binary_search_by_key(&frame.sequence, |known| known.sequence) {
+                    Ok(at) => return self.replace(at, frame),
+                    Err(at) => self.recent.insert(at, frame),
+                }
+            }
+            Some(_) | None => self.recent.push_back(frame),
         }
         if self.recent.len() > RECENT_MAX {
-            self.floor = self.recent.pop_front().unwrap_or(self.floor);
+            self.floor = self.recent.pop_front().map_or(self.floor, |oldest| oldest.sequence);
         }
         true
     }
 
-    /// Whether a frame was counted.
-    #[must_use]
-    pub fn contains(&self, sequence: u64) -> bool {
-        sequence <= self.floor || self.recent.binary_search(&sequence).is_ok()
+    /// Another frame has this one's sequence, or it is the same.
+    fn replace(&mut self, at: usize, frame: FrameId) -> bool {
+        let Some(known) = self.recent.get_mut(at) else { return false };
+        let is_another = *known != frame;
+        *known = frame;
+        is_another
     }
 
-    /// The newest frame counted.
+    /// The newest frame counted; 0 before there is one.
     #[must_use]
     pub fn newest(&self) -> u64 {
-        self.recent.back().copied().unwrap_or(self.floor)
+        self.recent.back().map_or(self.floor, |newest| newest.sequence)
     }
 
     /// Everything up to here was counted.
@@ -63,7 +79,7 @@ impl CountedFrames {
     }
 
     /// What was counted above the floor, ascending.
-    pub fn recent(&self) -> impl Iterator<Item = u64> {
+    pub fn recent(&self) -> impl Iterator<Item = FrameId> {
         self.recent.iter().copied()
     }
 }

@@ -17,9 +17,7 @@ pub const SURGE_RESOLUTION: Resolution = Resolution::Eight;
 pub const DEMAND_WINDOW: Duration = Duration::from_secs(300);
 /// The most requests that are remembered; beyond, the oldest are forgotten early.
 const REQUESTS_MAX: usize = 200_000;
-/// How often the factors move.
-pub const SURGE_EVERY: Duration = Duration::from_secs(10);
-/// How much one reading counts: after a minute of them, two thirds.
+/// How much one reading counts: after six of them, two thirds.
 const SMOOTHING: f64 = 1.0 / 6.0;
 /// No surge.
 pub const SURGE_LEAST_PERCENT: u32 = 100;

@@ -143,7 +143,7 @@ mod tests {
 
         #[test]
         fn whoever_is_in_the_inscribed_circle_is_in_the_cell(
-            lat in -65.0_f64..65.0, lng in -180.0_f64..180.0, turn in 0.0_f64..6.28, near in 0.0_f64..0.05,
+            lat in -65.0_f64..65.0, lng in -180.0_f64..180.0, turn in 0.0_f64..std::f64::consts::TAU, near in 0.0_f64..0.05,
         ) {
             let shapes = Shapes::default();
             let first = cell_of(Point::new(lat, lng).unwrap(), CELL_RESOLUTION).unwrap();

@@ -1,0 +1,36 @@
+//! What is served over HTTP.
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::fixture::Town;
+
+async fn get(town: &Town, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(&town.http).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: location\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    (status, body)
+}
+
+#[tokio::test]
+async fn the_roads_come_with_the_name_of_those_who_drew_them() {
+    let town = Town::start().await;
+    assert_eq!(get(&town, "/healthz").await, (200, "ok".to_owned()));
+    assert_eq!(get(&town, "/readyz").await, (200, "ready".to_owned()));
+    let (status, body) = get(&town, "/v1/roads").await;
+    let drawing: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, 200);
+    assert!(drawing["attribution"].as_str().unwrap().contains("OpenStreetMap"));
+    let roads = drawing["roads"].as_array().unwrap();
+    assert!(roads.iter().any(|layer| layer["lines"].as_array().unwrap().len() > 1000));
+    let (status, document) = get(&town, "/openapi.json").await;
+    assert!(status == 200 && document.contains("/v1/roads"));
+    let (status, problem) = get(&town, "/v1/rivers").await;
+    assert!(status == 404 && problem.contains("not_found"), "{problem}");
+}
