@@ -14,7 +14,11 @@ pub mod consumers;
 pub mod dispatch;
 pub mod domain;
 mod driver_commands;
+mod history;
+mod http;
+mod invariants;
 pub mod record;
+mod watch;
 
 pub use config::{Config, TermsConfig};
 
@@ -23,7 +27,9 @@ use common::{event_store::EventStore, nats::Nats, timer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{consumers::Reactions, dispatch::Inspector, record::TripDecider};
+use crate::{
+    consumers::Reactions, dispatch::Inspector, http::SharedInvariants, record::TripDecider,
+};
 
 /// Runs the service until shutdown.
 ///
@@ -42,20 +48,32 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 /// When it cannot start, or a part of it fails for good.
 pub async fn serve(
     config: Config,
-    _listener: TcpListener,
+    listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let nats = Nats::connect(&config.nats, "trip").await?;
     nats.prepare().await?;
     let store = EventStore::<TripDecider>::open(&nats).await?;
     let reactions = Reactions::new(store.clone(), config.terms.terms());
-    let inspector = Inspector::default();
-    tokio::try_join!(
-        nats.keep_clock(shutdown.clone()),
-        commands::run(store.clone(), shutdown.clone()),
-        consumers::run(&nats, reactions, shutdown.clone()),
-        timer::sweep(store.clone(), timer::SWEEP_EVERY, shutdown.clone()),
-        dispatch::run(&nats, config.dispatch, inspector, shutdown),
+    let (invariants, inspector) = (SharedInvariants::default(), Inspector::default());
+    let gateway = http::gateway(
+        store.clone(),
+        &config.auth,
+        invariants.clone(),
+        inspector.clone(),
+        shutdown.clone(),
     )?;
+    let parts = async {
+        tokio::try_join!(
+            nats.keep_clock(shutdown.clone()),
+            commands::run(store.clone(), shutdown.clone()),
+            consumers::run(&nats, reactions, shutdown.clone()),
+            timer::sweep(store, timer::SWEEP_EVERY, shutdown.clone()),
+            dispatch::run(&nats, config.dispatch, inspector, shutdown.clone()),
+            watch::run(&nats, invariants, shutdown.clone()),
+            common::http::serve(listener, gateway, shutdown),
+        )
+    };
+    Box::pin(parts).await?;
     Ok(())
 }

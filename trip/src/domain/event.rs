@@ -174,4 +174,27 @@ impl TripEvent {
             | Self::Rated { .. } => None,
         }
     }
+
+    /// Who did it.
+    #[must_use]
+    pub fn actor(&self) -> Party {
+        match self {
+            Self::Requested { .. } => Party::Rider,
+            Self::Assigned { .. }
+            | Self::Arrived { .. }
+            | Self::PinRefused { .. }
+            | Self::Started { .. } => Party::Driver,
+            Self::OfferClosed { why, .. } if !why.is_unknown_to_the_driver() => Party::Driver,
+            Self::Cancelled { by, .. }
+            | Self::Unassigned { by, .. }
+            | Self::Completed { by, .. }
+            | Self::Rated { by, .. } => *by,
+            Self::PinUnlocked => Party::Operations,
+            Self::Offered { .. }
+            | Self::OfferClosed { .. }
+            | Self::Unfulfilled
+            | Self::WaitOver
+            | Self::Stalled => Party::System,
+        }
+    }
 }

@@ -1,0 +1,104 @@
+//! The API for operations: what is going on, what went wrong, and the few things that only a person
+//! may decide. Every route wants a token of the role `ops`.
+
+mod dead_letters;
+mod live;
+mod model;
+mod problems;
+mod trips;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::{Router, extract::FromRef};
+use common::{
+    auth::{AsOperations, AuthConfig, BadKey, Issuer, Verifier},
+    event_store::EventStore,
+    http::{Json, Readiness, app},
+    nats::Nats,
+};
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    dispatch::{self, Inspector},
+    invariants::{Invariants, Standing},
+    record::TripDecider,
+};
+
+/// What the handlers work with.
+#[derive(Clone)]
+struct Operations {
+    nats: Nats,
+    store: EventStore<TripDecider>,
+    invariants: SharedInvariants,
+    verifier: Verifier,
+    shutdown: CancellationToken,
+}
+
+impl FromRef<Operations> for Verifier {
+    fn from_ref(operations: &Operations) -> Self {
+        operations.verifier.clone()
+    }
+}
+
+/// The view that `crate::watch` feeds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SharedInvariants(Arc<Mutex<Invariants>>);
+
+impl SharedInvariants {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Invariants) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The whole gateway.
+///
+/// # Errors
+/// When a configured key is not one.
+pub(crate) fn gateway(
+    store: EventStore<TripDecider>,
+    auth: &AuthConfig,
+    invariants: SharedInvariants,
+    inspector: Inspector,
+    shutdown: CancellationToken,
+) -> Result<Router, BadKey> {
+    let nats = store.nats().clone();
+    let verifier = Verifier::new(auth, nats.clock.clone())?;
+    let issuer = Issuer::from_config(auth, &nats.clock)?;
+    let readiness = {
+        let nats = nats.clone();
+        Readiness::new(move || {
+            if nats.is_connected() { Ok(()) } else { Err("no connection to the broker".into()) }
+        })
+    };
+    let operations = Operations { nats, store, invariants, verifier: verifier.clone(), shutdown };
+    let mut routes = OpenApiRouter::new()
+        .routes(routes!(trips::list))
+        .routes(routes!(trips::timeline))
+        .routes(routes!(trips::close))
+        .routes(routes!(trips::unlock_pin))
+        .routes(routes!(live::stream))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::show))
+        .routes(routes!(invariants_standing))
+        .with_state(operations)
+        .merge(dispatch::http::routes(inspector, verifier));
+    if let Some(issuer) = issuer {
+        routes = routes.merge(issuer.routes());
+    }
+    Ok(app("trip: operations", routes, readiness))
+}
+
+/// Whether the promises hold, checked against every event of the log.
+#[utoipa::path(
+    get,
+    path = "/v1/ops/invariants",
+    tag = "operations",
+    responses((status = 200, body = Standing))
+)]
+async fn invariants_standing(
+    _: AsOperations,
+    axum::extract::State(operations): axum::extract::State<Operations>,
+) -> Json<Standing> {
+    Json(operations.invariants.with(|invariants| invariants.standing()))
+}

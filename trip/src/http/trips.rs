@@ -1,0 +1,190 @@
+//! Trips: lists, timelines, and what operations may do to them.
+
+use axum::{extract::State, http::HeaderMap};
+use common::{
+    auth::AsOperations,
+    decider::Recorder as _,
+    event_store::Cause,
+    http::{Json, Path, Query},
+    id::{CommandId, TripId},
+    problem::{Problem, ProblemBody},
+    stream, subject,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Operations,
+    model::{EventView, TripView},
+    problems,
+};
+use crate::{
+    domain::{Phase, Reason, TripCommand},
+    history,
+    record::TripDecider,
+};
+
+const TRIPS_LIMIT_DEFAULT: usize = 100;
+const TRIPS_LIMIT_MAX: usize = 1_000;
+const KEY_LEN_MAX: usize = 255;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Only trips in this phase.
+    phase: Option<Phase>,
+    /// How many at most, from 1 to 1000.
+    limit: Option<usize>,
+}
+
+/// Trips, the one that changed last first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TripList {
+    items: Vec<TripView>,
+}
+
+/// The trips that changed last.
+#[utoipa::path(
+    get,
+    path = "/v1/ops/trips",
+    tag = "operations",
+    responses(
+        (status = 200, body = TripList),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(
+    _: AsOperations,
+    State(operations): State<Operations>,
+    Query(query): Query<ListQuery>,
+) -> Json<TripList> {
+    let limit = query.limit.unwrap_or(TRIPS_LIMIT_DEFAULT).clamp(1, TRIPS_LIMIT_MAX);
+    let last = operations.invariants.with(|invariants| invariants.last(query.phase, limit));
+    let items = last.iter().map(|(trip, seen)| TripView::seen(*trip, seen)).collect();
+    Json(TripList { items })
+}
+
+/// All that happened to a trip.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Timeline {
+    trip_id: TripId,
+    events: Vec<EventView>,
+}
+
+/// All that happened to a trip, read from its own history.
+#[utoipa::path(
+    get,
+    path = "/v1/ops/trips/{trip_id}/timeline",
+    tag = "operations",
+    params(("trip_id" = TripId, Path)),
+    responses(
+        (status = 200, body = Timeline),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn timeline(
+    _: AsOperations,
+    State(operations): State<Operations>,
+    Path(trip_id): Path<TripId>,
+) -> Result<Json<Timeline>, Problem> {
+    let filter = subject::TRIP.history(operations.nats.partitions, trip_id.0);
+    let messages = history::read(&operations.nats, stream::TRIP, &filter, 0, history::EVENTS_MAX)
+        .await
+        .map_err(|err| Problem::unavailable(format!("{err:#}")))?;
+    let mut events: Vec<EventView> = Vec::with_capacity(messages.len());
+    for message in messages {
+        let corrupt = |err: common::contract::Malformed| Problem::unavailable(err.to_string());
+        let envelope = message.envelope().map_err(corrupt)?;
+        let recorded = TripDecider::decode(&message.payload).map_err(corrupt)?;
+        let before = events.last().map(EventView::at);
+        events.push(EventView::new(message.sequence, &envelope, &recorded, before));
+    }
+    if events.is_empty() {
+        return Err(problems::unknown_trip());
+    }
+    Ok(Json(Timeline { trip_id, events }))
+}
+
+/// How a ride that nobody else ends is ended.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CloseRequest {
+    /// At its destination, at the quoted fare; else it is cancelled and costs nothing.
+    completed: bool,
+    /// Why, in a few words.
+    #[schema(example = "the driver's phone died")]
+    reason: String,
+}
+
+/// Ends a ride that is on the road.
+#[utoipa::path(
+    post,
+    path = "/v1/ops/trips/{trip_id}/close",
+    tag = "operations",
+    params(("trip_id" = TripId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    request_body = CloseRequest,
+    responses(
+        (status = 200, body = TripView),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn close(
+    _: AsOperations,
+    State(operations): State<Operations>,
+    Path(trip_id): Path<TripId>,
+    headers: HeaderMap,
+    Json(request): Json<CloseRequest>,
+) -> Result<Json<TripView>, Problem> {
+    let reason: Reason = request
+        .reason
+        .parse()
+        .map_err(|err: crate::domain::NotAReason| Problem::invalid("/reason", err.to_string()))?;
+    let command = TripCommand::Close { completed: request.completed, reason };
+    operations.carry_out(trip_id, &headers, &command).await
+}
+
+/// Gives the driver new tries for the rider's PIN.
+#[utoipa::path(
+    post,
+    path = "/v1/ops/trips/{trip_id}/unlock-pin",
+    tag = "operations",
+    params(("trip_id" = TripId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 200, body = TripView),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn unlock_pin(
+    _: AsOperations,
+    State(operations): State<Operations>,
+    Path(trip_id): Path<TripId>,
+    headers: HeaderMap,
+) -> Result<Json<TripView>, Problem> {
+    operations.carry_out(trip_id, &headers, &TripCommand::UnlockPin).await
+}
+
+impl Operations {
+    async fn carry_out(
+        &self,
+        trip: TripId,
+        headers: &HeaderMap,
+        command: &TripCommand,
+    ) -> Result<Json<TripView>, Problem> {
+        let command_id = command_id(trip, headers)?;
+        let cause = Cause { id: Some(command_id.0), traceparent: None };
+        let outcome =
+            self.store.execute(trip, command_id, &cause, command).await.map_err(problems::of)?;
+        Ok(Json(TripView::loaded(trip, &outcome.now)))
+    }
+}
+
+/// The caller's own key names the command, so that sending it twice does it once.
+fn command_id(trip: TripId, headers: &HeaderMap) -> Result<CommandId, Problem> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(CommandId::fresh()) };
+    match key.to_str() {
+        Ok(key) if (1..=KEY_LEN_MAX).contains(&key.len()) => Ok(CommandId::keyed(trip.0, key)),
+        Ok(_) | Err(_) => {
+            Err(Problem::invalid("", "an `Idempotency-Key` has 1 to 255 ASCII characters"))
+        }
+    }
+}
