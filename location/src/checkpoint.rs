@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::city::{City, Tally};
+use crate::{city::City, tally::Tally};
 
 /// How often.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);

@@ -19,6 +19,7 @@ mod moving_map;
 mod pings;
 mod queries;
 pub mod roads;
+mod tally;
 mod views;
 
 use std::{sync::Arc, time::Duration};

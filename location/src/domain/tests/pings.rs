@@ -1,39 +1,25 @@
-//! The rules as sentences, and their laws.
+//! Which class a ping is of.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::collections::HashSet;
 
 use common::{
     clock::Timestamp,
-    geo::Point,
-    id::{DriverId, SessionId, TripId},
+    id::{DriverId, SessionId},
     ping::{Ping, PingBatch},
 };
 use proptest::{
     collection::vec,
-    prelude::{any, prop, prop_assert_eq, proptest},
+    prelude::{prop_assert_eq, proptest},
 };
 use uuid::Uuid;
 
 use super::{
-    Counts,
-    frames::{CountedFrames, FrameId},
-    liveness::{DutyState, Liveness, LossKind, Patience},
-    session::{Rules, Track},
-    surge::{Demand, Surge, index_cells, neighbourhood, surge_cell},
+    super::{
+        Counts,
+        session::{Rules, Track},
+    },
+    NOW, SECOND, north,
 };
-use crate::index::Activity;
-
-const SECOND: i64 = 1_000_000;
-/// Some Thursday.
-const NOW: i64 = 1_767_225_600 * SECOND;
-
-/// Metres north of a corner in Gothenburg.
-fn north(metres: f64) -> Point {
-    Point::new(57.7 + metres / 111_195.0, 11.97).unwrap()
-}
 
 fn ping(seq: u64, at_s: i64, metres: f64) -> Ping {
     Ping {
@@ -288,174 +274,4 @@ proptest! {
             prop_assert_eq!(counts.duplicate == 1, !known.insert(seq));
         }
     }
-
-    #[test]
-    fn a_frame_is_counted_once_in_whatever_order_it_comes_and_comes_again(
-        order in vec((1_u64..1500, 0_i64..2), 0..3000), checkpoint_at in any::<prop::sample::Index>(),
-    ) {
-        let (mut frames, mut known) = (CountedFrames::default(), HashMap::new());
-        let cut = if order.is_empty() { 0 } else { checkpoint_at.index(order.len()) };
-        for (n, (sequence, stored_at)) in order.into_iter().enumerate() {
-            if n == cut {
-                frames = CountedFrames::restore(frames.floor(), frames.recent());
-            }
-            // The stream has one frame of a sequence at a time.
-            let is_new = known.insert(sequence, stored_at) != Some(stored_at);
-            prop_assert_eq!(frames.take(frame(sequence, stored_at)), is_new);
-        }
-    }
-}
-
-fn frame(sequence: u64, stored_at: i64) -> FrameId {
-    FrameId { sequence, stored_at: Timestamp::from_micros(stored_at) }
-}
-
-#[test]
-fn a_frame_that_got_the_sequence_of_a_lost_one_is_counted() {
-    let mut frames = CountedFrames::default();
-    assert!(frames.take(frame(1, 10)) && frames.take(frame(2, 20)));
-    assert!(frames.take(frame(2, 30)));
-    assert!(!frames.take(frame(2, 30)) && !frames.take(frame(1, 10)));
-}
-
-#[test]
-fn what_is_remembered_of_frames_is_bounded() {
-    let mut frames = CountedFrames::default();
-    for sequence in 1..100_000 {
-        assert!(frames.take(frame(sequence * 7, 0)));
-    }
-    assert!(frames.recent().count() <= 2048);
-    assert_eq!(frames.newest(), 99_999 * 7);
-    assert!(!frames.take(frame(7, 0)) && !frames.take(frame(50_000 * 7, 0)));
-}
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_micros(NOW + seconds * SECOND)
-}
-
-#[test]
-fn a_driver_is_live_for_15_seconds_and_stale_for_a_minute() {
-    let judge = |silence| Patience::default().liveness(at(0), at(silence));
-    assert_eq!([judge(0), judge(15), judge(16)], [Liveness::Live, Liveness::Live, Liveness::Stale]);
-    assert_eq!([judge(60), judge(61)], [Liveness::Stale, Liveness::Lost]);
-    assert_eq!(Patience::default().liveness(Timestamp::default(), at(0)), Liveness::Unknown);
-}
-
-#[test]
-fn somebody_heard_after_the_watermark_is_live() {
-    assert_eq!(Patience::default().liveness(at(5), at(0)), Liveness::Live);
-}
-
-fn lost(activity: Activity, since: i64, silence: i64) -> Option<LossKind> {
-    let state = DutyState { activity, since: at(since) };
-    Patience::default().lost(at(0), state, at(silence)).map(|loss| loss.kind)
-}
-
-#[test]
-fn an_offer_ends_after_a_minute_of_silence_and_idle_duty_after_five() {
-    assert_eq!(lost(Activity::Offered, 50, 60), None);
-    assert_eq!(lost(Activity::Offered, 50, 61), Some(LossKind::Offered));
-    assert_eq!(lost(Activity::Idle, -900, 300), None);
-    assert_eq!(lost(Activity::Idle, -900, 301), Some(LossKind::Idle));
-}
-
-#[test]
-fn a_trip_goes_on_without_a_phone() {
-    assert_eq!(lost(Activity::Engaged, -900, 9000), None);
-    assert_eq!(lost(Activity::Offline, -900, 9000), None);
-}
-
-#[test]
-fn who_became_idle_a_moment_ago_is_not_sent_home_for_the_silence_before() {
-    assert_eq!(lost(Activity::Idle, 290, 310), None);
-    assert_eq!(lost(Activity::Idle, 290, 356), Some(LossKind::Idle));
-}
-
-#[test]
-fn the_same_silence_gives_the_same_command_and_another_another() {
-    let driver = DriverId(Uuid::from_u128(1));
-    let idle = DutyState { activity: Activity::Idle, since: at(-900) };
-    let offered = DutyState { activity: Activity::Offered, since: at(-900) };
-    let command = |since, state, now| {
-        Patience::default().lost(at(since), state, at(now)).unwrap().command_id(driver)
-    };
-    assert_eq!(command(0, idle, 400), command(0, idle, 500));
-    assert_ne!(command(0, idle, 400), command(1, idle, 400));
-    assert_ne!(command(0, idle, 400), command(0, offered, 400));
-}
-
-fn demand(count: u128, at: Timestamp) -> Demand {
-    let mut demand = Demand::default();
-    for trip in 0..count {
-        let cell = surge_cell(north(0.0)).unwrap();
-        demand.requested(TripId(Uuid::from_u128(trip)), at, cell, at);
-    }
-    demand
-}
-
-fn settled(demand: &Demand, cars: u32) -> u32 {
-    let here = surge_cell(north(0.0)).unwrap();
-    let mut surge = Surge::default();
-    for _ in 0..100 {
-        surge.update(demand, |cell| if cell == here { cars } else { 0 });
-    }
-    surge.percent(here)
-}
-
-#[test]
-fn more_requests_than_cars_cost_more_in_steps_of_ten_up_to_two_and_a_half() {
-    assert_eq!(settled(&demand(8, at(0)), 9), 100);
-    assert_eq!(settled(&demand(12, at(0)), 9), 120);
-    assert_eq!(settled(&demand(127, at(0)), 99), 130);
-    assert_eq!(settled(&demand(90, at(0)), 9), 250);
-}
-
-#[test]
-fn a_surge_comes_and_goes_slowly() {
-    let here = surge_cell(north(0.0)).unwrap();
-    let (busy, mut surge) = (demand(90, at(0)), Surge::default());
-    surge.update(&busy, |_| 0);
-    let first = surge.percent(here);
-    assert!((110..=140).contains(&first), "{first}");
-    for _ in 0..30 {
-        surge.update(&busy, |_| 0);
-    }
-    assert_eq!(surge.percent(here), 250);
-    surge.update(&Demand::default(), |_| 0);
-    assert!(surge.percent(here) > 200);
-    for _ in 0..60 {
-        surge.update(&Demand::default(), |_| 0);
-    }
-    assert_eq!(surge.percent(here), 100);
-}
-
-#[test]
-fn a_request_counts_once_and_for_five_minutes() {
-    let cell = surge_cell(north(0.0)).unwrap();
-    let trip = TripId(Uuid::from_u128(1));
-    let mut demand = Demand::default();
-    demand.requested(trip, at(0), cell, at(0));
-    demand.requested(trip, at(0), cell, at(1));
-    assert_eq!(demand.in_cell(cell), 1);
-    demand.forget_before(at(300));
-    assert_eq!(demand.in_cell(cell), 1);
-    demand.forget_before(at(301));
-    assert_eq!((demand.in_cell(cell), demand.cells().count()), (0, 0));
-    demand.requested(TripId(Uuid::from_u128(2)), at(0), cell, at(400));
-    assert_eq!(demand.in_cell(cell), 0);
-}
-
-#[test]
-fn a_surge_cell_is_made_of_seven_cells_of_the_index() {
-    let cell = surge_cell(north(0.0)).unwrap();
-    assert_eq!(index_cells(cell).count(), 7);
-    assert_eq!(neighbourhood(cell).len(), 7);
-}
-
-#[test]
-fn patience_is_counted_from_the_watermark_so_a_stalled_reader_loses_nobody() {
-    // An hour passes on the wall; the watermark stays, because nothing was read.
-    let idle = DutyState { activity: Activity::Idle, since: at(-900) };
-    assert_eq!(Patience::default().lost(at(0), idle, at(0)), None);
-    assert_eq!(Patience::default().idle, Duration::from_secs(300));
 }
