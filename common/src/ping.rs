@@ -354,7 +354,9 @@ mod tests {
 
         #[test]
         fn no_bytes_make_the_reader_fail_otherwise(bytes in vec(any::<u8>(), 0..200)) {
-            let _ = decode(&bytes);
+            if let Ok(batches) = decode(&bytes) {
+                prop_assert_eq!(decode(&encode(&batches)), Ok(batches));
+            }
         }
     }
 

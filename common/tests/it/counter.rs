@@ -13,23 +13,23 @@ use prost::Message as _;
 use std::time::Duration;
 use uuid::Uuid;
 
-pub const LIMIT: u32 = 3;
+pub(crate) const LIMIT: u32 = 3;
 
 #[derive(Debug)]
-pub struct Counter;
+pub(crate) struct Counter;
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Count {
+pub(crate) struct Count {
     #[prost(uint32, tag = "1")]
-    pub count: u32,
+    pub(crate) count: u32,
     #[prost(bool, tag = "2")]
-    pub waits: bool,
+    pub(crate) waits: bool,
     #[prost(bool, tag = "3")]
-    pub is_over: bool,
+    pub(crate) is_over: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Command {
+pub(crate) enum Command {
     Add,
     /// Adds one and starts a timer that is due after so long.
     AddAndWait(Duration),
@@ -39,7 +39,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Event {
+pub(crate) enum Event {
     Added,
     WaitStarted(Timestamp),
     WentOn,
@@ -47,12 +47,12 @@ pub enum Event {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Rejection {
+pub(crate) enum Rejection {
     Full,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wait;
+pub(crate) struct Wait;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Wire {

@@ -1,3 +1,5 @@
+//! Matching against brute force and against the textbook solver.
+
 use std::{collections::HashSet, ops::Range};
 
 use pathfinding::{kuhn_munkres::kuhn_munkres_min, matrix::Matrix};

@@ -1,3 +1,5 @@
+//! What the view of open trips holds, event by event.
+
 use std::{collections::BTreeSet, time::Duration};
 
 use common::{
