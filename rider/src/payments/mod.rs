@@ -3,6 +3,7 @@
 
 pub mod breaker;
 pub mod provider;
+mod turns;
 
 use std::sync::Arc;
 
@@ -13,12 +14,12 @@ use common::{
     nats::Nats,
     stream,
 };
-use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use self::{
     breaker::Breaker,
     provider::{ChargeReceipt, Provider, ProviderError},
+    turns::Turns,
 };
 use crate::{
     domain::charge::{Approach, ChargeState, Debt, approach},
@@ -26,9 +27,6 @@ use crate::{
     store::{Store, StoreError, ledger},
     wire,
 };
-
-/// Many more than messages in flight, so that unrelated trips seldom wait for each other.
-const TURNS: u128 = 1024;
 
 impl From<StoreError> for Failure {
     fn from(err: StoreError) -> Self {
@@ -49,16 +47,15 @@ pub struct Payments<P> {
     bell: Bell,
     provider: P,
     breaker: Breaker,
-    /// One delivery of a trip at a time: the second must see what became of the first.
-    turns: Vec<Mutex<()>>,
+    turns: Turns,
 }
 
 impl<P: Provider> Payments<P> {
     /// With this provider.
     #[must_use]
     pub fn new(nats: Nats, store: Store, bell: Bell, provider: P) -> Self {
-        let turns = (0..TURNS).map(|_| Mutex::default()).collect();
-        Self { nats, store, bell, provider, breaker: Breaker::default(), turns }
+        let (breaker, turns) = (Breaker::default(), Turns::default());
+        Self { nats, store, bell, provider, breaker, turns }
     }
 
     /// Works until shutdown.
@@ -84,13 +81,8 @@ impl<P: Provider> Payments<P> {
         }
     }
 
-    async fn turn(&self, trip: TripId) -> Option<MutexGuard<'_, ()>> {
-        let number = usize::try_from(trip.0.as_u128() % TURNS).ok()?;
-        Some(self.turns.get(number)?.lock().await)
-    }
-
     async fn collect(&self, debt: Debt) -> Result<(), Failure> {
-        let _turn = self.turn(debt.trip).await;
+        let _turn = self.turns.take(debt.trip).await;
         let now = self.nats.clock.now();
         let charge = self
             .store
