@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use async_nats::{Request, client::RequestErrorKind};
+use async_nats::{HeaderMap, Request, client::RequestErrorKind};
 use common::{
     contract::{self, Malformed, v1},
+    envelope::header,
     id::{CommandId, RiderId, TripId},
     nats::Nats,
 };
@@ -55,6 +56,7 @@ impl Commands {
         trip: TripId,
         rider: RiderId,
         command_id: CommandId,
+        traceparent: Option<String>,
         kind: v1::trip_command::Kind,
     ) -> Result<v1::TripSnapshot, CommandError> {
         if !self.nats.is_connected() {
@@ -70,6 +72,14 @@ impl Commands {
         let request = Request::new()
             .payload(command.encode_to_vec().into())
             .timeout(Some(DEADLINE + ANSWER_GRACE));
+        let request = match traceparent {
+            Some(traceparent) => {
+                let mut headers = HeaderMap::new();
+                headers.insert(header::TRACEPARENT, traceparent);
+                request.headers(headers)
+            }
+            None => request,
+        };
         let subject = self.nats.partitions.trip_command(trip);
         let reply =
             self.nats.client.send_request(subject, request).await.map_err(|err| {

@@ -202,9 +202,9 @@ impl Relay {
             time: row.at,
             subject: row.key.0,
             correlation: Some(row.correlation),
-            causation: None,
+            causation: row.cause.id,
             hlc: self.nats.clock.tick(),
-            traceparent: None,
+            traceparent: row.cause.traceparent.clone(),
         }
     }
 }

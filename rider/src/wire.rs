@@ -3,6 +3,7 @@
 use common::{
     clock::Timestamp,
     contract::{self, Malformed, v1},
+    event_store::Cause,
     id::{DriverId, EventId, RiderId, TripId},
     money::Money,
 };
@@ -224,12 +225,13 @@ fn fare_charged(debt: &Debt, provider_reference: &str) -> v1::FareCharged {
 
 /// The outbox row that asks for a ride. Its id is the trip's, so that one trip is asked for once.
 #[must_use]
-pub fn ride_requested_event(ride: &Ride, requested: v1::RideRequested) -> NewEvent {
+pub fn ride_requested_event(ride: &Ride, requested: v1::RideRequested, cause: Cause) -> NewEvent {
     NewEvent {
         key: ride.rider,
         event: EventId(Uuid::new_v5(&ride.trip.0, RIDE_REQUESTED.as_bytes())),
         kind: RIDE_REQUESTED,
         correlation: ride.trip.0,
+        cause,
         payload: event(ride.requested_at, v1::rider_event::Kind::RideRequested(requested)),
         at: ride.requested_at,
     }
@@ -237,13 +239,19 @@ pub fn ride_requested_event(ride: &Ride, requested: v1::RideRequested) -> NewEve
 
 /// The outbox row that says a fare or fee was paid.
 #[must_use]
-pub fn fare_charged_event(debt: &Debt, provider_reference: &str, at: Timestamp) -> NewEvent {
+pub fn fare_charged_event(
+    debt: &Debt,
+    provider_reference: &str,
+    cause: Cause,
+    at: Timestamp,
+) -> NewEvent {
     let charged = fare_charged(debt, provider_reference);
     NewEvent {
         key: debt.rider,
         event: debt.charged_event(),
         kind: FARE_CHARGED,
         correlation: debt.trip.0,
+        cause,
         payload: event(at, v1::rider_event::Kind::FareCharged(charged)),
         at,
     }

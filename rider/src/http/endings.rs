@@ -8,11 +8,11 @@ use common::{
     http::{Json, Path},
     id::{CommandId, RiderId, TripId},
     money::Money,
-    problem::Problem,
+    problem::{Problem, ProblemBody},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Gateway, idempotency_key::IdempotencyKey, model::TripResource};
+use super::{Gateway, idempotency_key::IdempotencyKey, model::TripResource, traceparent};
 use crate::{
     commands::CommandError,
     domain::{
@@ -92,7 +92,10 @@ pub(super) struct Receipt {
     path = "/v1/trips/{id}/cancellation",
     tag = "trips",
     params(("id" = TripId, Path)),
-    responses((status = 200, body = CancellationPreview))
+    responses(
+        (status = 200, body = CancellationPreview),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")
+    )
 )]
 pub(super) async fn preview_cancellation(
     State(gateway): State<Gateway>,
@@ -117,7 +120,10 @@ pub(super) async fn preview_cancellation(
     tag = "trips",
     params(("id" = TripId, Path), ("Idempotency-Key" = Option<String>, Header)),
     request_body = CancelRequest,
-    responses((status = 200, body = TripResource))
+    responses(
+        (status = 200, body = TripResource),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")
+    )
 )]
 pub(super) async fn cancel(
     State(gateway): State<Gateway>,
@@ -138,7 +144,10 @@ pub(super) async fn cancel(
     tag = "trips",
     params(("id" = TripId, Path), ("Idempotency-Key" = Option<String>, Header)),
     request_body = RatingRequest,
-    responses((status = 201, body = TripResource))
+    responses(
+        (status = 201, body = TripResource),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")
+    )
 )]
 pub(super) async fn rate(
     State(gateway): State<Gateway>,
@@ -162,7 +171,10 @@ pub(super) async fn rate(
     path = "/v1/trips/{id}/receipt",
     tag = "trips",
     params(("id" = TripId, Path)),
-    responses((status = 200, body = Receipt))
+    responses(
+        (status = 200, body = Receipt),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")
+    )
 )]
 pub(super) async fn receipt(
     State(gateway): State<Gateway>,
@@ -227,7 +239,10 @@ impl Gateway {
         command: v1::trip_command::Kind,
     ) -> Result<TripResource, Problem> {
         let (known, charge) = self.trip(rider, trip).await?;
-        let snapshot = self.commands.send(trip, rider, command_id, command).await?;
+        let snapshot = self
+            .commands
+            .send(trip, rider, command_id, traceparent(command_id.folded()), command)
+            .await?;
         let trip = wire::trip(known.ride, Some(&snapshot)).map_err(CommandError::Malformed)?;
         if snapshot.sequence > 0 {
             // The caller may look at once, or ask for the next ride.

@@ -7,7 +7,12 @@ use axum::{
     http::HeaderMap,
     response::sse::{Event, Sse},
 };
-use common::{auth::AsRider, http::Path, id::TripId, problem::Problem};
+use common::{
+    auth::AsRider,
+    http::Path,
+    id::TripId,
+    problem::{Problem, ProblemBody},
+};
 use futures_util::{Stream, stream};
 
 use super::{
@@ -27,7 +32,8 @@ const LAST_EVENT_ID: &str = "last-event-id";
     params(("id" = TripId, Path), ("Last-Event-ID" = Option<u64>, Header)),
     responses(
         (status = 200, content_type = "text/event-stream",
-         body = inline(Events), description = "Server-sent events")
+         body = inline(Events), description = "Server-sent events"),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn follow(

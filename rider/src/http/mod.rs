@@ -18,7 +18,7 @@ use common::{
     clock::Timestamp,
     id::{CommandId, DriverId, RiderId, TripId},
     nats::Nats,
-    problem::Problem,
+    problem::{self, Problem},
 };
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -134,6 +134,12 @@ impl Gateway {
         let location = self.driver_location(trip).await;
         TripResource::new(trip, charge, location, self.now())
     }
+}
+
+/// The request's trace (W3C), for what follows from it.
+fn traceparent(span: u64) -> Option<String> {
+    let trace = problem::trace_id();
+    (!trace.is_empty()).then(|| format!("00-{trace}-{span:016x}-01"))
 }
 
 /// A new name, for what is made here.

@@ -9,7 +9,7 @@ use common::{
     http::{Json, Query},
     id::RiderId,
     money::Money,
-    problem::Problem,
+    problem::{Problem, ProblemBody},
 };
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,10 @@ struct QuoteResource {
     path = "/v1/products",
     tag = "quotes",
     params(("lat" = f64, Query), ("lng" = f64, Query)),
-    responses((status = 200, body = Products))
+    responses(
+        (status = 200, body = Products),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")
+    )
 )]
 pub(super) async fn products(
     State(gateway): State<Gateway>,
@@ -120,7 +123,10 @@ pub(super) async fn products(
     path = "/v1/quotes",
     tag = "quotes",
     request_body = QuoteRequest,
-    responses((status = 201, body = Quotes))
+    responses(
+        (status = 201, body = Quotes),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")
+    )
 )]
 pub(super) async fn quote(
     State(gateway): State<Gateway>,

@@ -13,14 +13,15 @@ use axum::{
 use common::{
     auth::AsRider,
     contract,
+    event_store::Cause,
     http::Json,
     id::{RiderId, TripId},
-    problem::Problem,
+    problem::{Problem, ProblemBody},
     stream,
 };
 use serde::Deserialize;
 
-use super::{Gateway, fresh, idempotency_key::IdempotencyKey, model::TripResource};
+use super::{Gateway, fresh, idempotency_key::IdempotencyKey, model::TripResource, traceparent};
 use crate::{
     domain::{
         idempotency::{Answer, Fingerprint},
@@ -54,7 +55,10 @@ pub(super) struct TripRequest {
     tag = "trips",
     params(("Idempotency-Key" = String, Header, description = "One intention; kept for a day")),
     request_body = TripRequest,
-    responses((status = 201, body = TripResource))
+    responses(
+        (status = 201, body = TripResource),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")
+    )
 )]
 pub(super) async fn request_trip(
     State(gateway): State<Gateway>,
@@ -68,7 +72,9 @@ pub(super) async fn request_trip(
         Err(err) => Err(err),
     };
     let fingerprint = fingerprint(&request.fare_id);
-    let order = RideOrder { rider, key, fingerprint, now, ride };
+    let span = fresh().as_u64_pair().1;
+    let cause = Cause { id: None, traceparent: traceparent(span) };
+    let order = RideOrder { rider, key, fingerprint, now, cause, ride };
     match gateway.place(order.clone()).await {
         Err(OrderError::TripInProgress(trip)) => {
             if !gateway.has_ended(rider, trip).await {

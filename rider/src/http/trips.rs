@@ -5,7 +5,7 @@ use common::{
     auth::AsRider,
     http::{Json, Path, Query},
     id::TripId,
-    problem::Problem,
+    problem::{Problem, ProblemBody},
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,10 @@ pub(super) struct TripPage {
     path = "/v1/trips/{id}",
     tag = "trips",
     params(("id" = TripId, Path)),
-    responses((status = 200, body = TripResource))
+    responses(
+        (status = 200, body = TripResource),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")
+    )
 )]
 pub(super) async fn get(
     State(gateway): State<Gateway>,
@@ -61,7 +64,10 @@ pub(super) async fn get(
         ("cursor" = Option<String>, Query, description = "As the part before gave it"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100)
     ),
-    responses((status = 200, body = TripPage))
+    responses(
+        (status = 200, body = TripPage),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")
+    )
 )]
 pub(super) async fn list(
     State(gateway): State<Gateway>,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use common::{
     consumer::{self, Delivery, Failure},
     contract::{self, v1},
+    event_store::Cause,
     id::TripId,
     nats::Nats,
     stream,
@@ -73,15 +74,16 @@ impl<P: Provider> Payments<P> {
     }
 
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
-        let trip = TripId(delivery.envelope()?.subject);
+        let envelope = delivery.envelope()?;
+        let trip = TripId(envelope.subject);
         let event: v1::TripEvent = contract::decode("TripEvent", &delivery.payload)?;
         match wire::debt(trip, &event)? {
-            Some(debt) => self.collect(debt).await,
+            Some(debt) => self.collect(debt, Cause::from(&envelope)).await,
             None => Ok(()),
         }
     }
 
-    async fn collect(&self, debt: Debt) -> Result<(), Failure> {
+    async fn collect(&self, debt: Debt, cause: Cause) -> Result<(), Failure> {
         let _turn = self.turns.take(debt.trip).await;
         let now = self.nats.clock.now();
         let charge = self
@@ -98,7 +100,7 @@ impl<P: Provider> Payments<P> {
                 Failure::Permanent(err.into())
             }
         })?;
-        self.settle(debt, receipt).await
+        self.settle(debt, receipt, cause).await
     }
 
     async fn charge(
@@ -116,11 +118,16 @@ impl<P: Provider> Payments<P> {
         }
     }
 
-    async fn settle(&self, debt: Debt, receipt: ChargeReceipt) -> Result<(), Failure> {
+    async fn settle(
+        &self,
+        debt: Debt,
+        receipt: ChargeReceipt,
+        cause: Cause,
+    ) -> Result<(), Failure> {
         let now = self.nats.clock.now();
         self.store
             .write::<_, StoreError, _>(move |connection| {
-                ledger::settle(connection, &debt, &receipt.provider_reference, now)
+                ledger::settle(connection, &debt, &receipt.provider_reference, cause, now)
             })
             .await?;
         self.bell.ring();

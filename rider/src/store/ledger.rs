@@ -1,6 +1,6 @@
 //! Charges and their ledger: double entry, one charge for each trip and purpose.
 
-use common::{clock::Timestamp, id::TripId, money::Money};
+use common::{clock::Timestamp, event_store::Cause, id::TripId, money::Money};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{StoreError, outbox};
@@ -71,6 +71,7 @@ pub fn settle(
     connection: &Connection,
     debt: &Debt,
     provider_reference: &str,
+    cause: Cause,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let settled = connection
@@ -81,7 +82,7 @@ pub fn settle(
         .execute(params![provider_reference, now.micros(), debt.trip.0, debt.purpose.name()])?;
     if settled > 0 {
         post(connection, debt, Step::Settled, now)?;
-        outbox::push(connection, &wire::fare_charged_event(debt, provider_reference, now))?;
+        outbox::push(connection, &wire::fare_charged_event(debt, provider_reference, cause, now))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use common::{
     clock::Timestamp,
+    event_store::Cause,
     id::{EventId, RiderId},
 };
 use rusqlite::{Connection, Row, params};
@@ -13,7 +14,7 @@ use super::StoreError;
 const PRUNE_MAX: u32 = 4;
 
 /// An event on its way out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct NewEvent {
     /// Whose order it belongs to.
     pub key: RiderId,
@@ -23,6 +24,8 @@ pub struct NewEvent {
     pub kind: &'static str,
     /// The ride.
     pub correlation: Uuid,
+    /// What caused it, and its trace.
+    pub cause: Cause,
     /// The contract's RiderEvent.
     pub payload: Vec<u8>,
     /// Broker time.
@@ -30,7 +33,7 @@ pub struct NewEvent {
 }
 
 /// An event that waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Waiting {
     /// The row.
     pub id: i64,
@@ -42,6 +45,8 @@ pub struct Waiting {
     pub kind: String,
     /// The ride.
     pub correlation: Uuid,
+    /// What caused it, and its trace.
+    pub cause: Cause,
     /// The contract's RiderEvent.
     pub payload: Vec<u8>,
     /// Broker time.
@@ -57,14 +62,17 @@ pub struct Waiting {
 pub fn push(connection: &Connection, event: &NewEvent) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "INSERT INTO outbox (key, event, kind, correlation, payload, created_at_us)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (event) DO NOTHING",
+            "INSERT INTO outbox
+                 (key, event, kind, correlation, causation, traceparent, payload, created_at_us)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (event) DO NOTHING",
         )?
         .execute(params![
             event.key.0,
             event.event.0,
             event.kind,
             event.correlation,
+            event.cause.id,
+            event.cause.traceparent,
             event.payload,
             event.at.micros(),
         ])?;
@@ -77,7 +85,7 @@ pub fn push(connection: &Connection, event: &NewEvent) -> Result<(), StoreError>
 /// When the store fails.
 pub fn heads(connection: &Connection, limit: u32) -> Result<Vec<Waiting>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, key, event, kind, correlation, payload, created_at_us,
+        "SELECT id, key, event, kind, correlation, causation, traceparent, payload, created_at_us,
                 COALESCE((SELECT MAX(sent.published_sequence) FROM outbox AS sent
                           WHERE sent.key = outbox.key AND sent.published_sequence IS NOT NULL), 0)
          FROM outbox
@@ -95,9 +103,10 @@ fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
         event: EventId(row.get(2)?),
         kind: row.get(3)?,
         correlation: row.get(4)?,
-        payload: row.get(5)?,
-        at: Timestamp::from_micros(row.get(6)?),
-        after: from_row(row.get(7)?),
+        cause: Cause { id: row.get(5)?, traceparent: row.get(6)? },
+        payload: row.get(7)?,
+        at: Timestamp::from_micros(row.get(8)?),
+        after: from_row(row.get(9)?),
     })
 }
 

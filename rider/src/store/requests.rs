@@ -2,6 +2,7 @@
 
 use common::{
     clock::Timestamp,
+    event_store::Cause,
     id::{RiderId, TripId},
 };
 use prost::Message as _;
@@ -31,6 +32,8 @@ pub struct RideOrder {
     pub fingerprint: Fingerprint,
     /// Broker time.
     pub now: Timestamp,
+    /// The request's trace.
+    pub cause: Cause,
     /// What to write and to answer, unless the fare cannot be used. A phone that asks again gets
     /// its answer even then.
     pub ride: Result<(Ride, Answer), FareError>,
@@ -95,7 +98,7 @@ pub fn accept(connection: &Connection, order: RideOrder) -> Result<Accepted, Ord
             requested.encode_to_vec(),
             ride.requested_at.micros(),
         ])?;
-    outbox::push(connection, &wire::ride_requested_event(&ride, requested))?;
+    outbox::push(connection, &wire::ride_requested_event(&ride, requested, order.cause))?;
     let record = Record { fingerprint: order.fingerprint, answer, created_at: order.now };
     remember(connection, order.rider, &order.key, &record)?;
     forget_old(connection, order.now)?;

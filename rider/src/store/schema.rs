@@ -37,6 +37,8 @@ CREATE TABLE outbox (
     event               BLOB    NOT NULL UNIQUE,
     kind                TEXT    NOT NULL,
     correlation         BLOB    NOT NULL,
+    causation           BLOB,
+    traceparent         TEXT,
     payload             BLOB    NOT NULL,
     created_at_us       INTEGER NOT NULL,
     published_sequence  INTEGER

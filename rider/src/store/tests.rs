@@ -3,6 +3,7 @@
 use common::{
     clock::Timestamp,
     contract::v1,
+    event_store::Cause,
     geo::Point,
     id::{DriverId, RiderId, TripId},
     money::{Currency, Money},
@@ -60,6 +61,7 @@ fn order(trip: u128, rider: RiderId, key: &str) -> RideOrder {
         key: key.into(),
         fingerprint: [1; 32],
         now: NOON,
+        cause: Cause::default(),
         ride: Ok((ride(trip, rider), answer)),
     }
 }
@@ -212,7 +214,10 @@ async fn a_debt_is_written_once_and_settled_once_and_the_books_balance() {
         assert_eq!(charge.state, ChargeState::Pending { first_call_at: NOON });
     }
     for _ in 0..2 {
-        store.write(|connection| ledger::settle(connection, &debt(), "ch_1", NOON)).await.unwrap();
+        store
+            .write(|connection| ledger::settle(connection, &debt(), "ch_1", Cause::default(), NOON))
+            .await
+            .unwrap();
     }
     let rows = waiting(&store).await;
     assert_eq!(rows.len(), 1);

@@ -3,6 +3,7 @@
 use common::{
     contract::v1,
     envelope::Envelope,
+    event_store::Cause,
     id::{EventId, RiderId},
     testing::{deadline, eventually, eventually_within},
 };
@@ -27,6 +28,7 @@ fn event(key: RiderId, number: u128, world: &World) -> NewEvent {
         event: EventId(Uuid::from_u128(number)),
         kind: "rider.ride_requested",
         correlation: Uuid::from_u128(number),
+        cause: Cause::default(),
         payload: v1::RiderEvent::default().encode_to_vec(),
         at: world.nats.clock.now(),
     }
@@ -93,6 +95,7 @@ async fn a_ride_is_asked_for_once_with_all_that_the_trip_needs() {
     assert_eq!(envelope.kind, "rider.ride_requested");
     assert_eq!(envelope.subject, phone.rider.0);
     assert_eq!(envelope.correlation, Some(trip.0));
+    assert!(envelope.traceparent.unwrap().starts_with("00-"));
     let Some(v1::rider_event::Kind::RideRequested(requested)) = event.kind else {
         panic!("{event:?}")
     };
