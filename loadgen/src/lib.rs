@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod city;
+pub mod cli;
 pub mod client;
 pub mod demo;
 pub mod journal;
@@ -10,3 +11,4 @@ pub mod pings;
 pub mod processes;
 pub mod pulse;
 pub mod report;
+pub mod ride;

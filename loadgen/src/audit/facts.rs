@@ -14,44 +14,44 @@ use super::log::{driver_id, offer_id, rider_id, trip_id};
 const CLOSED_OFFERS_MAX: usize = 16;
 
 /// A difference between two states: field, carried, folded.
-pub type Difference = (&'static str, String, String);
+pub(super) type Difference = (&'static str, String, String);
 
 /// An offer as its trip knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OfferFact {
+pub(super) struct OfferFact {
     /// Which.
-    pub offer: OfferId,
+    pub(super) offer: OfferId,
     /// To whom.
-    pub driver: DriverId,
+    pub(super) driver: DriverId,
     /// Open, assigned or closed.
-    pub status: OfferStatus,
+    pub(super) status: OfferStatus,
     /// How it was closed.
-    pub why: OfferEnd,
+    pub(super) why: OfferEnd,
 }
 
 /// What is true of a trip.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TripFacts {
+pub(super) struct TripFacts {
     /// Where it stands.
-    pub phase: TripPhase,
+    pub(super) phase: TripPhase,
     /// Who asked.
-    pub rider: Option<RiderId>,
+    pub(super) rider: Option<RiderId>,
     /// Who drives, by which offer.
-    pub driver: Option<(DriverId, OfferId)>,
+    pub(super) driver: Option<(DriverId, OfferId)>,
     /// Oldest first.
-    pub offers: Vec<OfferFact>,
+    pub(super) offers: Vec<OfferFact>,
     /// Not to be asked again.
-    pub excluded: BTreeSet<DriverId>,
+    pub(super) excluded: BTreeSet<DriverId>,
     /// How often it lost its driver.
-    pub unassigned: u32,
+    pub(super) unassigned: u32,
     /// What was promised.
-    pub quoted: Option<v1::Money>,
+    pub(super) quoted: Option<v1::Money>,
     /// What it costs, once completed.
-    pub fare: Option<v1::Money>,
+    pub(super) fare: Option<v1::Money>,
     /// What the cancellation costs, once cancelled.
-    pub fee: Option<v1::Money>,
+    pub(super) fee: Option<v1::Money>,
     /// Stars by rider and by driver; zero = none.
-    pub stars: (u32, u32),
+    pub(super) stars: (u32, u32),
 }
 
 fn some_id<T>(bytes: &[u8], id: impl Fn(&[u8]) -> T) -> Option<T> {
@@ -61,7 +61,7 @@ fn some_id<T>(bytes: &[u8], id: impl Fn(&[u8]) -> T) -> Option<T> {
 impl TripFacts {
     /// As an event carries it.
     #[must_use]
-    pub fn carried(state: &v1::TripState) -> Self {
+    pub(super) fn carried(state: &v1::TripState) -> Self {
         let driver = some_id(&state.driver_id, driver_id);
         Self {
             phase: state.phase(),
@@ -88,18 +88,18 @@ impl TripFacts {
 
     /// Whether it is over.
     #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         matches!(self.phase, TripPhase::Completed | TripPhase::Cancelled | TripPhase::Unfulfilled)
     }
 
     /// Who drives at the moment, by which offer.
     #[must_use]
-    pub fn on_board(&self) -> Option<(DriverId, OfferId)> {
+    pub(super) fn on_board(&self) -> Option<(DriverId, OfferId)> {
         self.driver.filter(|_| !self.is_over())
     }
 
     /// What one more event makes of it.
-    pub fn fold(&mut self, event: &v1::TripEvent) {
+    pub(super) fn fold(&mut self, event: &v1::TripEvent) {
         use v1::trip_event::Kind;
         let Some(kind) = &event.kind else { return };
         match kind {
@@ -173,7 +173,7 @@ impl TripFacts {
 
     /// Where the carried state is not the folded one.
     #[must_use]
-    pub fn differences(carried: &Self, folded: &Self) -> Vec<Difference> {
+    pub(super) fn differences(carried: &Self, folded: &Self) -> Vec<Difference> {
         let mut found = Vec::new();
         compare(&mut found, "phase", &carried.phase, &folded.phase);
         compare(&mut found, "rider", &carried.rider, &folded.rider);
@@ -191,7 +191,7 @@ impl TripFacts {
 
 /// What binds a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Bond {
+pub(super) enum Bond {
     /// Nothing.
     #[default]
     Idle,
@@ -204,7 +204,7 @@ pub enum Bond {
 impl Bond {
     /// The trip and offer, in hand or accepted.
     #[must_use]
-    pub fn pair(self) -> Option<(TripId, OfferId)> {
+    pub(super) fn pair(self) -> Option<(TripId, OfferId)> {
         match self {
             Self::Idle => None,
             Self::Offered(trip, offer) | Self::Engaged(trip, offer) => Some((trip, offer)),
@@ -214,13 +214,13 @@ impl Bond {
 
 /// What is true of a driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DriverFacts {
+pub(super) struct DriverFacts {
     /// Unspecified counts as offline.
-    pub duty: v1::Duty,
+    pub(super) duty: v1::Duty,
     /// What binds the driver.
-    pub bond: Bond,
+    pub(super) bond: Bond,
     /// Offers that must not come again, oldest first.
-    pub closed: Vec<(OfferId, OfferEnd)>,
+    pub(super) closed: Vec<(OfferId, OfferEnd)>,
 }
 
 impl Default for DriverFacts {
@@ -232,7 +232,7 @@ impl Default for DriverFacts {
 impl DriverFacts {
     /// As an event carries it.
     #[must_use]
-    pub fn carried(state: &v1::DriverState) -> Self {
+    pub(super) fn carried(state: &v1::DriverState) -> Self {
         use v1::engagement::Kind;
         let kind = state.engagement.as_ref().and_then(|engagement| engagement.kind.as_ref());
         let bond = match kind {
@@ -254,7 +254,7 @@ impl DriverFacts {
     }
 
     /// What one more event makes of it.
-    pub fn fold(&mut self, event: &v1::DriverEvent) {
+    pub(super) fn fold(&mut self, event: &v1::DriverEvent) {
         use v1::driver_event::Kind;
         if let Some(ended) = &event.ended_offer {
             self.close(offer_id(&ended.offer_id), ended.why());
@@ -301,7 +301,7 @@ impl DriverFacts {
 
     /// Where the carried state is not the folded one.
     #[must_use]
-    pub fn differences(carried: &Self, folded: &Self) -> Vec<Difference> {
+    pub(super) fn differences(carried: &Self, folded: &Self) -> Vec<Difference> {
         let mut found = Vec::new();
         compare(&mut found, "duty", &carried.duty, &folded.duty);
         compare(&mut found, "engagement", &carried.bond, &folded.bond);
@@ -323,7 +323,7 @@ fn compare<T: PartialEq + std::fmt::Debug>(
 
 /// The ids of the pair that a driver's event is about, if it is about one.
 #[must_use]
-pub fn pair_of(event: &v1::DriverEvent) -> Option<(TripId, OfferId)> {
+pub(super) fn pair_of(event: &v1::DriverEvent) -> Option<(TripId, OfferId)> {
     use v1::driver_event::Kind;
     let pair = |trip: &[u8], offer: &[u8]| Some((trip_id(trip), offer_id(offer)));
     if let Some(ended) = &event.ended_offer {

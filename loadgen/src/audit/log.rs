@@ -62,62 +62,66 @@ pub struct Log {
     pub riders: Vec<Entry<v1::RiderEvent>>,
     /// What could not be read.
     pub unreadable: Vec<Unreadable>,
+    /// How far each stream was read.
+    positions: BTreeMap<&'static str, u64>,
 }
 
 /// An id in a message; a wrong one is the nil id, which belongs to nothing.
 #[must_use]
-pub fn key(bytes: &[u8]) -> Uuid {
+pub(super) fn key(bytes: &[u8]) -> Uuid {
     Uuid::from_slice(bytes).unwrap_or_default()
 }
 
 /// A trip's id in a message.
 #[must_use]
-pub fn trip_id(bytes: &[u8]) -> TripId {
+pub(super) fn trip_id(bytes: &[u8]) -> TripId {
     TripId(key(bytes))
 }
 
 /// A driver's id in a message.
 #[must_use]
-pub fn driver_id(bytes: &[u8]) -> DriverId {
+pub(super) fn driver_id(bytes: &[u8]) -> DriverId {
     DriverId(key(bytes))
 }
 
 /// An offer's id in a message.
 #[must_use]
-pub fn offer_id(bytes: &[u8]) -> OfferId {
+pub(super) fn offer_id(bytes: &[u8]) -> OfferId {
     OfferId(key(bytes))
 }
 
 /// A rider's id in a message.
 #[must_use]
-pub fn rider_id(bytes: &[u8]) -> RiderId {
+pub(super) fn rider_id(bytes: &[u8]) -> RiderId {
     RiderId(key(bytes))
 }
 
 impl Log {
-    /// Reads everything that is stored now.
+    /// Reads everything that was stored since the last reading, and says how many events that were.
     ///
     /// # Errors
     /// When the broker cannot be read in time.
-    pub async fn read(nats: &Nats) -> anyhow::Result<Self> {
-        let mut log = Self::default();
+    pub async fn read(&mut self, nats: &Nats) -> anyhow::Result<usize> {
+        let before = self.len();
         for (stream, filter) in [
             (stream::TRIP, "trip.event.>"),
             (stream::DRIVER, "driver.event.>"),
             (stream::RIDER, "rider.event.>"),
         ] {
-            let spec = ViewSpec { stream, filter: filter.to_owned(), start: Start::After(0) };
-            let reading = read_all(nats, spec, |stored| log.take(stream, stored));
+            let after = self.positions.get(stream).copied().unwrap_or_default();
+            let spec = ViewSpec { stream, filter: filter.to_owned(), start: Start::After(after) };
+            let reading = read_all(nats, spec, |stored| self.take(stream, stored));
             tokio::time::timeout(READ_MAX, reading)
                 .await
                 .with_context(|| format!("stream `{stream}` not read within {READ_MAX:?}"))??;
         }
-        Ok(log)
+        Ok(self.len() - before)
     }
 
     /// Takes in one stored message.
-    pub fn take(&mut self, stream: &str, stored: Stored) {
+    pub fn take(&mut self, stream: &'static str, stored: Stored) {
         let sequence = stored.sequence;
+        self.positions.insert(stream, sequence);
         let taken = match stream {
             stream::TRIP => self.take_trip(stored),
             stream::DRIVER => self.take_driver(stored),

@@ -3,6 +3,7 @@
 
 mod checks;
 mod evidence;
+mod examine;
 mod facts;
 mod log;
 pub mod sentence;
@@ -16,6 +17,7 @@ mod violation;
 pub use evidence::{
     Evidence, Ledger, LedgerCharge, PingEvidence, ProviderCharge, counted_pings, promises, waiting,
 };
+pub use examine::{Examined, Marks, Sources, examine};
 pub use log::{Entry, Log, Unreadable};
 pub use settle::{Unsettled, settle};
 pub use tallies::Tallies;

@@ -31,6 +31,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const READY_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long services may take to stop; after that the deployment ends without them.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// What failed a moment ago has ended by then.
+const DEAD_WITHIN: Duration = Duration::from_millis(100);
 /// The ports of the documentation: driver, rider, location, trip, payments.
 const PORTS: [u16; 5] = [7001, 7002, 7003, 7004, 7005];
 /// What cars drive in city traffic, as a factor on the roads' free-flow speed; see `location`.
@@ -223,6 +225,11 @@ impl Deployment {
                 None => anyhow!("no service runs"),
             },
         }
+    }
+
+    /// What died already, if anything did.
+    pub async fn dead(&mut self) -> Option<anyhow::Error> {
+        tokio::time::timeout(DEAD_WITHIN, self.failed()).await.ok()
     }
 
     /// A connection of the caller's own to the broker.

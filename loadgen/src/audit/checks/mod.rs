@@ -13,7 +13,7 @@ use super::{evidence::Evidence, violation::Violation};
 
 /// What the checks find wrong, sorted and each once.
 #[must_use]
-pub fn all(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn all(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     let unreadable = evidence.log.unreadable.iter().cloned();
     found.extend(unreadable.map(|message| Violation::Unreadable {

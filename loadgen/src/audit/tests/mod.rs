@@ -6,8 +6,13 @@ mod offers;
 mod promises;
 mod town;
 
-use super::{Timeline, Verdict};
+use super::{Evidence, Timeline, Verdict};
 use town::{TRIP, Town};
+
+/// A ride as it should be.
+pub(super) fn a_ride() -> Evidence {
+    Town::with_a_ride().evidence
+}
 
 #[test]
 fn a_ride_as_it_should_be_has_no_violation() {

@@ -1,0 +1,202 @@
+//! What happens in the story: two drivers, one rider. The first driver who is asked says no, so
+//! that the second is asked; the first PIN is wrong, so that it is refused.
+
+use anyhow::Context as _;
+use common::geo::Point;
+use hyper::Method;
+use location::roads::{RoadGraph, Route};
+use rand::{SeedableRng, rngs::ChaCha8Rng};
+use serde_json::{Value, json};
+use tokio::time::Duration;
+
+use super::{
+    cast::{DriverAtWork, Person},
+    teller::Teller,
+};
+use crate::{
+    city::streets::Streets,
+    client::{PhoneContext, Role},
+    demo::Addresses,
+};
+
+/// The drivers wait about so far from the rider, metres.
+const FROM_PICKUP_M: [f64; 2] = [400.0, 1200.0];
+const RIDE_M: f64 = 4000.0;
+/// A car of the story jumps from corner to corner, so many on each way.
+const JUMPS: u32 = 4;
+const JUMP_EVERY: Duration = Duration::from_millis(600);
+
+pub(super) async fn play(
+    seed: u64,
+    addresses: &Addresses,
+    context: &PhoneContext,
+    teller: &Teller,
+) -> anyhow::Result<()> {
+    let roads = RoadGraph::gothenburg()?;
+    let streets = Streets::new(roads.clone())?;
+    let pickup = streets.draw_place(&mut ChaCha8Rng::seed_from_u64(seed));
+    let dropoff = streets.place_at(pickup, RIDE_M);
+    let [near, far] = FROM_PICKUP_M.map(|metres| streets.place_at(pickup, metres));
+    let person = |name, role| {
+        let service = match role {
+            Role::Driver => &addresses.driver,
+            Role::Rider => &addresses.rider,
+        };
+        Person::new(name, role, service, context, teller)
+    };
+    let anna = DriverAtWork::new(person("Anna (driver)", Role::Driver), near);
+    let bo = DriverAtWork::new(person("Bo (driver)", Role::Driver), far);
+    let rider = person("Rosa (rider)", Role::Rider);
+    for person in [&anna.person, &bo.person, &rider] {
+        person.says(format!("is {}", person.id()));
+    }
+    let acts = async {
+        go_online(&anna).await?;
+        go_online(&bo).await?;
+        let (trip, pin) = ask_for_a_ride(&rider, pickup, dropoff).await?;
+        let driver = find_a_driver(&anna, &bo).await?;
+        rider
+            .sees("the assignment", &format!("/v1/trips/{trip}"), |shown| {
+                (shown["status"] == "assigned").then_some(())
+            })
+            .await?;
+        rider.says("sees that a driver is on the way");
+        drive(driver, &rider, &roads, &trip, &pin, [pickup, dropoff]).await?;
+        settle_up(driver, &rider, &trip).await?;
+        for driver in [&anna, &bo] {
+            let offline = json!({"duty": "offline"});
+            driver.person.does(Method::PUT, "/v1/driver/status", offline, 200).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        played = acts => played,
+        Err(err) = anna.pings() => Err(err),
+        Err(err) = bo.pings() => Err(err),
+    }
+}
+
+async fn go_online(driver: &DriverAtWork<'_>) -> anyhow::Result<()> {
+    let online = json!({"duty": "online"});
+    driver.person.does(Method::PUT, "/v1/driver/status", online, 200).await?;
+    let live = |shown: &Value| (shown["liveness"] == "live").then_some(());
+    driver.person.sees("that the system hears the car", "/v1/driver/state", live).await
+}
+
+async fn ask_for_a_ride(
+    rider: &Person<'_>,
+    pickup: Point,
+    dropoff: Point,
+) -> anyhow::Result<(String, String)> {
+    let path = format!("/v1/products?lat={}&lng={}", pickup.lat(), pickup.lng());
+    let near = |shown: &Value| shown["products"][0]["pickup_eta_in_ms"].as_u64();
+    let eta_ms = rider.sees("a car nearby", &path, near).await?;
+    rider.says(format!("sees that a car is {} s away", eta_ms / 1000));
+    let wish = json!({"pickup": pickup, "dropoff": dropoff});
+    let quotes = rider.posts("/v1/quotes", wish, 201).await?;
+    let quote = &quotes["quotes"][0];
+    rider.says(format!(
+        "sees a quote: {} for {} m, {} s",
+        amount(&quote["fare"]),
+        quote["distance_m"],
+        quote["duration_in_ms"].as_u64().unwrap_or_default() / 1000
+    ));
+    let trip = rider.posts("/v1/trips", json!({"fare_id": quote["fare_id"]}), 201).await?;
+    let id = text(&trip, "trip_id")?;
+    rider.says(format!("is promised trip {id} and sees the PIN"));
+    Ok((id, text(&trip, "pin")?))
+}
+
+/// The first who is asked says no; the other one gets the trip.
+async fn find_a_driver<'a, 'b>(
+    anna: &'a DriverAtWork<'b>,
+    bo: &'a DriverAtWork<'b>,
+) -> anyhow::Result<&'a DriverAtWork<'b>> {
+    let (first, second, offer) = tokio::select! {
+        offer = offer(anna) => (anna, bo, offer?),
+        offer = offer(bo) => (bo, anna, offer?),
+    };
+    let path = format!("/v1/driver/offers/{offer}/decline");
+    first.person.posts(&path, json!({"reason": "too_far"}), 200).await?;
+    let offer = self::offer(second).await?;
+    let path = format!("/v1/driver/offers/{offer}/accept");
+    let command = second.person.posts(&path, json!({}), 200).await?;
+    second.person.says(format!("has the trip: it is {}", command["trip"]["status"]));
+    Ok(second)
+}
+
+async fn offer(driver: &DriverAtWork<'_>) -> anyhow::Result<String> {
+    let shown = |shown: &Value| shown["offer"]["offer_id"].as_str().map(str::to_owned);
+    let offer = driver.person.sees("an offer", "/v1/driver/state", shown).await?;
+    driver.person.says(format!("sees offer {offer}"));
+    Ok(offer)
+}
+
+async fn drive(
+    driver: &DriverAtWork<'_>,
+    rider: &Person<'_>,
+    roads: &RoadGraph,
+    trip: &str,
+    pin: &str,
+    [pickup, dropoff]: [Point; 2],
+) -> anyhow::Result<()> {
+    let step = |step: &str| format!("/v1/driver/trips/{trip}/{step}");
+    let is = |status: &'static str| move |shown: &Value| (shown["status"] == status).then_some(());
+    let page = format!("/v1/trips/{trip}");
+    driver.moves_to(pickup);
+    driver.person.posts(&step("arrive"), json!({"position": pickup}), 200).await?;
+    rider.sees("the car", &page, is("arrived")).await?;
+    rider.says("gets in and tells the PIN; the driver mistypes it first");
+    driver.person.posts(&step("start"), json!({"pin": other_pin(pin)}), 422).await?;
+    driver.person.posts(&step("start"), json!({"pin": pin}), 200).await?;
+    rider.sees("the ride", &page, is("in_progress")).await?;
+    let route = roads.route(pickup, dropoff).context("no way to the dropoff")?;
+    for corner in corners(&route) {
+        driver.moves_to(corner);
+        tokio::time::sleep(JUMP_EVERY).await;
+    }
+    driver.moves_to(dropoff);
+    driver.person.posts(&step("complete"), json!({"position": dropoff}), 200).await?;
+    rider.sees("the end of the ride", &page, is("completed")).await
+}
+
+async fn settle_up(
+    driver: &DriverAtWork<'_>,
+    rider: &Person<'_>,
+    trip: &str,
+) -> anyhow::Result<()> {
+    let stars = json!({"stars": 5});
+    rider.posts(&format!("/v1/trips/{trip}/rating"), stars, 201).await?;
+    let paid = |shown: &Value| (shown["charged"] == true).then(|| shown.clone());
+    let receipt = rider.sees("the receipt", &format!("/v1/trips/{trip}/receipt"), paid).await?;
+    rider.says(format!(
+        "sees the receipt: {}, paid as {}",
+        amount(&receipt["total"]),
+        receipt["provider_reference"].as_str().unwrap_or("nothing")
+    ));
+    let earned = |shown: &Value| (shown["trips"] == 1).then(|| amount(&shown["total"]));
+    let earned = driver.person.sees("the earnings", "/v1/driver/earnings", earned).await?;
+    driver.person.says(format!("sees earnings of {earned}"));
+    let free = |shown: &Value| (shown["engagement"] == "idle").then_some(());
+    driver.person.sees("being free again", "/v1/driver/state", free).await
+}
+
+fn corners(route: &Route) -> Vec<Point> {
+    let at = |jump: u32| route.at(route.seconds * f64::from(jump) / f64::from(JUMPS));
+    (1..JUMPS).filter_map(at).map(|waypoint| waypoint.point).collect()
+}
+
+/// Four digits that are not the PIN.
+fn other_pin(pin: &str) -> String {
+    pin.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect()
+}
+
+fn text(value: &Value, field: &str) -> anyhow::Result<String> {
+    let text = value[field].as_str().with_context(|| format!("no `{field}` in {value}"))?;
+    Ok(text.to_owned())
+}
+
+fn amount(money: &Value) -> String {
+    let minor = money["amount_minor"].as_i64().unwrap_or_default();
+    format!("{}.{:02} {}", minor / 100, minor % 100, money["currency"].as_str().unwrap_or("?"))
+}
