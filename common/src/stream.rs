@@ -151,12 +151,11 @@ pub fn streams(partitions: Partitions) -> Vec<Config> {
             max_bytes: 1024 * MIB,
             ..file(RIDER, &["rider.event.>"], partitions)
         },
-        // As safe as the pings that it counts: after a crash of the machine they are counted again.
+        // Synced, unlike the pings: it counts those that a crash took with it.
         Config {
             discard: DiscardPolicy::Old,
             max_bytes: 64 * MIB,
             max_messages_per_subject: 1,
-            persist_mode: Some(PersistenceMode::Async),
             ..file(LOCATION, &["location.counted.*"], partitions)
         },
         Config { allow_message_schedules: true, ..file(CRON, &["cron.>"], partitions) },

@@ -48,6 +48,12 @@ fn read(
     delivery: &Delivery,
     partition: u32,
 ) -> Result<(), common::contract::Malformed> {
+    // A broker that crashed gives the sequences of lost frames to others, and a consumer that had
+    // such a sequence in flight gets it again, whosever it is now. Its own consumer has it too.
+    if delivery.subject != subject::ping(partition) {
+        tracing::debug!(subject = delivery.subject, sequence = delivery.sequence, "not ours");
+        return Ok(());
+    }
     let frame = Frame {
         partition,
         sequence: delivery.sequence,

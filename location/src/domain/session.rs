@@ -118,6 +118,7 @@ impl Track {
         if self.sessions.len() >= SESSIONS_MAX {
             self.sessions.remove(0);
         }
+        self.sessions.reserve_exact(1);
         self.sessions.push(session);
     }
 

@@ -87,6 +87,31 @@ async fn counts_go_on_after_a_stop_and_after_a_crash() {
 }
 
 #[tokio::test]
+async fn counts_go_on_when_the_broker_was_killed() {
+    let mut town = Town::start().await;
+    let (a, b) = (driver(0, 0), driver(1, 0));
+    for seq in 1..=10 {
+        town.ping(a, seq, place(0.0, 0.0)).await;
+    }
+    town.counted(10).await;
+    // What was not synced is gone with it, and its sequences are given to others.
+    town.broker.restart().await.unwrap();
+    town.broker_is_back().await;
+    for seq in 1..=10 {
+        town.ping(b, seq, place(100.0, 0.0)).await;
+        town.ping(a, 10 + seq, place(10.0, 0.0)).await;
+    }
+    town.counted(30).await;
+    // The counts are synced: they hold what nothing else does any more.
+    town.stop().await;
+    town.broker.restart().await.unwrap();
+    town.begin().await;
+    town.ping(a, 21, place(20.0, 0.0)).await;
+    town.counted(31).await;
+    assert_eq!(town.counts().await.malformed_frames, 0);
+}
+
+#[tokio::test]
 async fn a_cold_start_knows_where_everybody_was_a_minute_ago() {
     let mut town = Town::start().await;
     let (a, b) = (driver(0, 0), driver(1, 0));

@@ -11,7 +11,7 @@ use common::{
     nats::{Nats, NatsConfig},
     ping::{self, Ping, PingBatch},
     subject::{self, Partitions},
-    testing::{self, TestBroker, eventually},
+    testing::{self, TestBroker, deadline, eventually, eventually_within},
 };
 use location::Config;
 use prost::Message;
@@ -32,7 +32,7 @@ pub(crate) struct Town {
     running: JoinSet<anyhow::Result<()>>,
     shutdown: CancellationToken,
     /// Last: it goes when everything that uses it is gone.
-    _broker: TestBroker,
+    pub(crate) broker: TestBroker,
 }
 
 /// Metres north and east of the [`PLACE`].
@@ -78,7 +78,7 @@ impl Town {
             config,
             running: JoinSet::new(),
             shutdown: CancellationToken::new(),
-            _broker: broker,
+            broker,
         };
         town.begin().await;
         town
@@ -121,6 +121,12 @@ impl Town {
     pub(crate) async fn bytes(&self, partition: u32, frame: Vec<u8>) -> u64 {
         let sent = self.nats.jetstream.publish(subject::ping(partition), frame.into()).await;
         sent.unwrap().await.unwrap().sequence
+    }
+
+    /// Waits until the broker, started again, takes and gives messages.
+    pub(crate) async fn broker_is_back(&self) {
+        eventually("the broker is back", async || self.nats.read_clock().await.is_ok()).await;
+        eventually("location answers", async || self.try_counts().await.is_some()).await;
     }
 
     /// A batch that a phone with the right time sends now.
@@ -191,7 +197,7 @@ impl Town {
     /// Waits until so many pings were read, and gives the counts then.
     pub(crate) async fn counted(&self, total: u64) -> v1::PingCounts {
         let what = format!("{total} pings counted");
-        eventually(&what, async || {
+        eventually_within(deadline::RECOVERY, &what, async || {
             let counts = self.counts().await.counts.unwrap();
             (sum(&counts) == total).then_some(counts)
         })
