@@ -26,10 +26,10 @@ pub struct CityConfig {
     #[arg(long, default_value_t = 4500)]
     pub ping_every_ms: u64,
     /// Keep-alive connections that the cars off shift share.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 256)]
     pub connections: usize,
     /// Rides a minute that are wanted in the mean of the week.
-    #[arg(long, default_value_t = 90.0)]
+    #[arg(long, default_value_t = 100.0)]
     pub rides_per_minute: f64,
     /// Hours after Monday began at which the city starts (66 is Wednesday, 18:00).
     #[arg(long, default_value_t = 59.0)]

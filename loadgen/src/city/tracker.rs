@@ -131,3 +131,117 @@ impl Tracker {
 fn is_worth_repeating(answer: &Result<Answer, NoAnswer>) -> bool {
     answer.as_ref().map_or(true, |answer| answer.status == 401 || answer.is_retryable())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
+    use common::clock::Timestamp;
+    use serde_json::{Value, json};
+    use tokio::{
+        net::TcpListener,
+        sync::{Notify, Semaphore},
+        task::JoinSet,
+        time::Instant,
+    };
+    use uuid::Uuid;
+
+    use super::Tracker;
+    use crate::{
+        city::{
+            motion::Car,
+            streets::tests::gothenburg,
+            town::{Kerb, Town},
+        },
+        client::{HttpClient, Phone, PhoneContext, Role},
+        journal::Journal,
+        pulse::Pulse,
+    };
+
+    #[derive(Clone, Default)]
+    struct Gateway {
+        posts: Arc<Mutex<Vec<Value>>>,
+        posted: Arc<Notify>,
+    }
+
+    async fn locations(
+        State(gateway): State<Gateway>,
+        body: Json<Value>,
+    ) -> (StatusCode, Json<Value>) {
+        let count = body["points"].as_array().map_or(0, Vec::len);
+        let mut posts = gateway.posts.lock().unwrap();
+        posts.push(body.0);
+        gateway.posted.notify_one();
+        // The first POST finds the gateway busy.
+        if posts.len() == 1 {
+            let problem = json!({"code": "overloaded", "retryable": true});
+            return (StatusCode::SERVICE_UNAVAILABLE, Json(problem));
+        }
+        (StatusCode::ACCEPTED, Json(json!({"accepted": count, "rejected": []})))
+    }
+
+    #[tokio::test]
+    async fn points_of_a_dead_spot_come_in_one_batch_with_their_true_times() {
+        let gateway = Gateway::default();
+        let app = Router::new()
+            .route("/v1/dev/token", post(|| async { Json(json!({"token": "t"})) }))
+            .route("/v1/driver/locations", post(locations))
+            .with_state(gateway.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut server = JoinSet::new();
+        server.spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, writer) = Journal::create(&folder.path().join("journal.jsonl")).unwrap();
+        let context = PhoneContext {
+            http: HttpClient::new(1),
+            journal,
+            pulse: Arc::new(Pulse::default()),
+            issuing: Arc::new(Semaphore::new(1)),
+        };
+        let town = Arc::new(Town {
+            streets: gothenburg(1.0),
+            context: context.clone(),
+            driver_service: url.parse().unwrap(),
+            rider_service: url.parse().unwrap(),
+            run: Uuid::nil(),
+            seed: 1,
+            epoch: Instant::now(),
+            time_scale: 1.0,
+            ping_every: Duration::from_millis(10),
+            kerb: Kerb::default(),
+        });
+        let service = town.driver_service.clone();
+        let phone = Arc::new(Phone::new(Role::Driver, Uuid::from_u128(1), service, context));
+        let start = town.streets.draw_place(&mut rand::rng());
+        let tracker = Arc::new(Tracker::new(Arc::clone(&phone), town, Car::parked(start), 0));
+        phone.signal().lose_until(Instant::now() + Duration::from_millis(300));
+        let mut tracking = JoinSet::new();
+        tracking.spawn(async move { tracker.run(1).await });
+        gateway.posted.notified().await;
+        gateway.posted.notified().await;
+        tracking.shutdown().await;
+        writer.finish().unwrap();
+
+        let posts = gateway.posts.lock().unwrap();
+        let seqs = |post: &Value| -> Vec<u64> {
+            post["points"].as_array().unwrap().iter().map(|p| p["seq"].as_u64().unwrap()).collect()
+        };
+        let (first, second) = (seqs(&posts[0]), seqs(&posts[1]));
+        assert!(first.len() > 5, "{first:?}");
+        // What the busy gateway did not take comes again, with what came since.
+        assert!(second.starts_with(&first), "{first:?} {second:?}");
+        let times: Vec<Timestamp> = posts[0]["points"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|point| point["ts"].as_str().unwrap().parse().unwrap())
+            .collect();
+        let spread = times.last().unwrap().since(times[0]);
+        assert!(spread >= Duration::from_millis(50), "{spread:?}");
+    }
+}

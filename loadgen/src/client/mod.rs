@@ -4,6 +4,8 @@ mod command;
 mod line;
 mod phone;
 mod sse;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -228,37 +230,5 @@ fn no_answer(err: &hyper_util::client::legacy::Error) -> NoAnswer {
         NoAnswer::NotSent(err.to_string())
     } else {
         NoAnswer::Unknown(err.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Answer, Service};
-    use bytes::Bytes;
-
-    fn answer(status: u16, body: &'static str) -> Answer {
-        let body = Bytes::from_static(body.as_bytes());
-        Answer { status, body, replayed: false, retry_after: None }
-    }
-
-    #[test]
-    fn a_service_is_a_plain_address_with_a_port() {
-        let service: Service = "http://127.0.0.1:7001/".parse().unwrap();
-        assert_eq!(service.to_string(), "http://127.0.0.1:7001");
-        assert!("https://127.0.0.1:7001".parse::<Service>().is_err());
-        assert!("127.0.0.1:7001".parse::<Service>().is_err());
-        assert!("http://127.0.0.1:7001/v1".parse::<Service>().is_err());
-    }
-
-    #[test]
-    fn only_what_may_help_is_asked_again() {
-        assert!(answer(503, "").is_retryable());
-        assert!(
-            answer(409, r#"{"code":"idempotency_key_in_progress","retryable":true}"#)
-                .is_retryable()
-        );
-        assert!(!answer(409, r#"{"code":"offer_withdrawn","retryable":false}"#).is_retryable());
-        assert!(!answer(201, "{}").is_retryable());
-        assert!(!answer(500, "").is_retryable());
     }
 }

@@ -3,6 +3,8 @@
 pub mod fleet;
 mod probe;
 mod schedule;
+#[cfg(test)]
+mod tests;
 mod walker;
 
 use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
@@ -62,9 +64,9 @@ pub struct PingLoad {
     /// Processes whose CPU time and memory to report, as `name=pid`; itself always.
     #[arg(long = "watch")]
     pub watched: Vec<Watched>,
-    /// Where answers are written down.
-    #[arg(long, default_value = "pings.journal.jsonl")]
-    pub journal: PathBuf,
+    /// Where the totals of the answers are written; among the temporary files if left out.
+    #[arg(long)]
+    pub journal: Option<PathBuf>,
 }
 
 /// What a load has measured.
@@ -105,7 +107,9 @@ pub async fn run(
     streets: &Streets,
     shutdown: CancellationToken,
 ) -> anyhow::Result<PingReport> {
-    let (journal, writer) = Journal::create(&load.journal)?;
+    let temporary =
+        || std::env::temp_dir().join(format!("ride-pings-{}.journal.jsonl", std::process::id()));
+    let (journal, writer) = Journal::create(&load.journal.clone().unwrap_or_else(temporary))?;
     let context = PhoneContext {
         http: HttpClient::new(ISSUING_MAX),
         journal: journal.clone(),

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const RIDE_MAX: Duration = Duration::from_secs(45 * 60);
 /// How long a rider looks for the receipt, and how often.
 const RECEIPT_WITHIN: Duration = Duration::from_secs(60);
-const RECEIPT_EVERY: Duration = Duration::from_millis(500);
+const RECEIPT_EVERY: Duration = Duration::from_millis(200);
 
 /// Rides, if the gateway lets them.
 ///
