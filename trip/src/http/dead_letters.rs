@@ -16,7 +16,7 @@ use common::{
     view::Stored,
 };
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::Operations;
 use crate::history;
@@ -25,12 +25,9 @@ const DEAD_LETTERS: &str = "dlq.>";
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Debug, Deserialize)]
 pub(super) struct ListQuery {
-    /// Begin after this sequence; a page's `next_cursor` is the one for the next page.
     cursor: Option<u64>,
-    /// How many at most, from 1 to 1000.
     limit: Option<usize>,
 }
 
@@ -76,6 +73,10 @@ pub(super) struct DeadLetterWhole {
     get,
     path = "/v1/ops/dlq",
     tag = "operations",
+    params(
+        ("cursor" = Option<u64>, Query, description = "as the page before gave it"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000)
+    ),
     responses(
         (status = 200, body = DeadLetters),
         (status = "default", body = ProblemBody, content_type = "application/problem+json"),

@@ -11,7 +11,7 @@ use common::{
     stream, subject,
 };
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::{
     Operations,
@@ -28,12 +28,9 @@ const TRIPS_LIMIT_DEFAULT: usize = 100;
 const TRIPS_LIMIT_MAX: usize = 1_000;
 const KEY_LEN_MAX: usize = 255;
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Debug, Deserialize)]
 pub(super) struct ListQuery {
-    /// Only trips in this phase.
     phase: Option<Phase>,
-    /// How many at most, from 1 to 1000.
     limit: Option<usize>,
 }
 
@@ -48,6 +45,10 @@ pub(super) struct TripList {
     get,
     path = "/v1/ops/trips",
     tag = "operations",
+    params(
+        ("phase" = Option<Phase>, Query, description = "only trips in this phase"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000)
+    ),
     responses(
         (status = 200, body = TripList),
         (status = "default", body = ProblemBody, content_type = "application/problem+json"),

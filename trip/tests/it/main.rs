@@ -1,0 +1,17 @@
+//! The trip service against a private real broker: one binary, so that it is linked once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod commands;
+mod console;
+mod malformed;
+mod operations;
+mod races;
+mod saga;
+mod timers;
+mod world;
