@@ -39,3 +39,19 @@ pub struct Config {
     #[arg(long, env = "TARIFF", default_value = TARIFF_DEFAULT)]
     pub tariff: Tariff,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::Config;
+
+    #[test]
+    fn only_keys_and_secrets_have_no_default() {
+        Config::command().debug_assert();
+        let flags = ["rider", "--auth-public-key", "k", "--fare-secret", "s"];
+        let config = Config::try_parse_from(flags).unwrap();
+        assert_eq!(config.listen.port(), 7002);
+        assert_eq!(config.tariff.products.len(), 1);
+    }
+}

@@ -8,6 +8,7 @@ use common::{
     id::{DriverId, RiderId, TripId},
     money::{Currency, Money},
 };
+use futures_util::FutureExt as _;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -154,6 +155,34 @@ async fn what_waits_when_the_store_closes_is_written_and_what_comes_later_is_ref
     assert!(matches!(late, Err(OrderError::Store(StoreError::Closed))));
     let store = Store::open(&folder.path().join("rider.db")).unwrap();
     assert_eq!(waiting(&store).await.len(), 20);
+}
+
+#[tokio::test]
+async fn a_store_that_is_too_far_behind_sends_new_work_away_and_loses_none_that_it_took() {
+    let (store, _folder) = open();
+    let (go_on, held) = std::sync::mpsc::channel::<()>();
+    let mut holds = Box::pin(store.write::<_, StoreError, _>(move |_| {
+        held.recv().ok();
+        Ok(())
+    }));
+    assert!(holds.as_mut().now_or_never().is_none());
+    let (mut taken, mut refused) = (Vec::new(), 0);
+    for n in 0..1_500_u128 {
+        let mut order = Box::pin(place(&store, order(n, RiderId(Uuid::from_u128(n)), "k")));
+        match order.as_mut().now_or_never() {
+            None => taken.push(order),
+            Some(Err(OrderError::Store(StoreError::Overloaded))) => refused += 1,
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+    go_on.send(()).unwrap();
+    holds.await.unwrap();
+    assert!(refused > 0);
+    assert_eq!(taken.len() + refused, 1_500);
+    let expected = taken.len();
+    assert!(futures_util::future::join_all(taken).await.iter().all(Result::is_ok));
+    let taken = store.read::<_, StoreError, _>(outbox::count_waiting).await.unwrap();
+    assert_eq!(usize::try_from(taken).unwrap(), expected);
 }
 
 #[tokio::test]
