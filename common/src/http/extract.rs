@@ -49,7 +49,9 @@ fn unread(err: &BytesRejection) -> Problem {
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|err| {
-        if err.is_data() {
+        // Of JSON that is well-formed the type is wrong, whatever the parser calls it: it takes a
+        // number where it expects an enum for a mistake of syntax.
+        if err.is_data() || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
             Problem::invalid("", err.to_string())
         } else {
             Problem::bad_request("malformed_json", err.to_string())
