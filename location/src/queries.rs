@@ -218,24 +218,30 @@ impl Query {
         let request: v1::DriverPositionRequest =
             contract::decode("driver position request", payload)?;
         let driver: DriverId = contract::id("driver id", &request.driver_id)?;
-        let Some(seen) = self.city.index.get(driver) else {
-            return Ok(v1::DriverPositionReply::default().encode_to_vec());
-        };
+        // Pings may have been counted of which none was good enough for the index.
+        let partition = self.city.partitions.ping_of(driver);
         let (counts, clock_offset_us) = self
             .city
-            .reading(seen.partition)
+            .reading(partition)
             .and_then(|reading| {
                 reading.track(driver).map(|track| (track.counts(), track.clock_offset_us()))
             })
             .unwrap_or_default();
-        let reply = v1::DriverPositionReply {
-            known: true,
-            position: seen.position.and_then(|position| position.point()).map(v1::Point::from),
-            heard_at_us: seen.heard_at.micros(),
-            liveness: v1::Liveness::from(self.city.liveness(&seen)).into(),
-            heading_deg: heading_degrees(seen.heading),
+        let counted = v1::DriverPositionReply {
             counts: Some(counts.into()),
             clock_offset_us,
+            ..v1::DriverPositionReply::default()
+        };
+        let reply = match self.city.index.get(driver) {
+            Some(seen) => v1::DriverPositionReply {
+                known: true,
+                position: seen.position.and_then(|position| position.point()).map(v1::Point::from),
+                heard_at_us: seen.heard_at.micros(),
+                liveness: v1::Liveness::from(self.city.liveness(&seen)).into(),
+                heading_deg: heading_degrees(seen.heading),
+                ..counted
+            },
+            None => counted,
         };
         Ok(reply.encode_to_vec())
     }

@@ -177,6 +177,19 @@ async fn a_car_that_jumps_stays_where_it_was() {
 }
 
 #[tokio::test]
+async fn pings_too_vague_for_the_index_are_counted_all_the_same() {
+    let town = Town::start().await;
+    let a = driver(0, 0);
+    let vague =
+        common::ping::Ping { accuracy_dm: Some(9000), ..ping(1, town.now(), place(0.0, 0.0)) };
+    town.frame(&[town.batch(a, vec![vague])]).await;
+    town.counted(1).await;
+    let seen = town.position(a).await;
+    assert!(!seen.known && seen.position.is_none());
+    assert_eq!(seen.counts.unwrap().implausible, 1);
+}
+
+#[tokio::test]
 async fn a_malformed_frame_is_kept_aside_and_the_lane_goes_on() {
     let town = Town::start().await;
     let a = driver(0, 0);
