@@ -22,9 +22,6 @@ use crate::{
     trips::{Confirmation, TripSeen},
 };
 
-/// How long a driver must have waited at the pickup before a no-show is the trip's rule to judge;
-/// here it is only displayed.
-const NO_SHOW_WAIT: Duration = Duration::from_secs(300);
 /// `location` answers from memory. Without an answer the phone is shown what is known.
 const LOCATION_WITHIN: Duration = Duration::from_millis(300);
 
@@ -226,8 +223,6 @@ impl DriverTrip {
             field.filter(|_| is_mine).and_then(|raw| contract::point("point", Some(raw)).ok())
         };
         let is_waiting = is_mine && state.phase() == v1::TripPhase::Arrived;
-        let no_show_at = Timestamp::from_micros(state.arrived_at_us).plus(NO_SHOW_WAIT);
-        let no_show_in_ms = if state.wait_over { 0 } else { no_show_at.in_ms(now) };
         Self {
             trip_id: seen.trip,
             offer_id: OfferId::try_from(state.offer_id.as_slice()).ok().filter(|_| is_mine),
@@ -236,7 +231,7 @@ impl DriverTrip {
             pickup: point(state.pickup.as_ref()),
             dropoff: point(state.dropoff.as_ref()),
             fare: fare(state),
-            no_show_allowed_in_ms: is_waiting.then_some(no_show_in_ms),
+            no_show_allowed_in_ms: no_show_in_ms(state, now).filter(|_| is_waiting),
             pin_tries_left: is_waiting.then_some(state.pin_tries_left),
         }
     }
@@ -244,7 +239,8 @@ impl DriverTrip {
 
 /// How long a driver at the pickup has to wait until a no-show, if they are there.
 pub(crate) fn no_show_in_ms(state: &v1::TripState, now: Timestamp) -> Option<u64> {
-    contract::moment(state.arrived_at_us).map(|arrived| arrived.plus(NO_SHOW_WAIT).in_ms(now))
+    let wait_until = contract::moment(state.wait_until_us)?;
+    Some(if state.wait_over { 0 } else { wait_until.in_ms(now) })
 }
 
 /// What was charged, else what was quoted.

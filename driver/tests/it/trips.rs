@@ -1,5 +1,7 @@
 //! A driver's steps on a trip: passed on, answered, refused, or not answered at all.
 
+use std::time::Duration;
+
 use common::{
     contract::v1::{self, OfferStatus, trip_command::Kind, trip_reply::Outcome},
     id::{CommandId, DriverId, TripId},
@@ -120,7 +122,7 @@ async fn every_refusal_of_the_trip_has_its_problem() {
     let pair = pair();
     let arrived = v1::TripState {
         phase: v1::TripPhase::Arrived.into(),
-        arrived_at_us: world.nats.clock.now().micros(),
+        wait_until_us: world.nats.clock.now().plus(Duration::from_secs(300)).micros(),
         ..trip_with(pair, driver, OfferStatus::Assigned)
     };
     let table = [
