@@ -119,6 +119,7 @@ impl Reactions {
         state: &Trip,
     ) -> Result<(), Failure> {
         let because = Because { trip: TripId(envelope.subject), event: envelope };
+        note(because.trip, event);
         if let TripEvent::Offered { offer, driver, pickup_eta_s, pickup_distance_m, lease_until } =
             event
         {
@@ -213,6 +214,32 @@ impl Reactions {
                 Ok(Some(rejection))
             }
             Err(err) => Err(err.into()),
+        }
+    }
+}
+
+/// What operations may have to look at is logged louder than the rest.
+fn note(trip: TripId, event: &TripEvent) {
+    match event {
+        TripEvent::Stalled => tracing::warn!(trip.id = %trip, "trip {trip} is stalled"),
+        TripEvent::PinRefused { tries_left: 0 } => {
+            tracing::warn!(trip.id = %trip, "trip {trip} is locked after too many wrong pins");
+        }
+        TripEvent::Unfulfilled => tracing::info!(trip.id = %trip, "nobody found for trip {trip}"),
+        TripEvent::Requested { .. }
+        | TripEvent::Offered { .. }
+        | TripEvent::Assigned { .. }
+        | TripEvent::OfferClosed { .. }
+        | TripEvent::Cancelled { .. }
+        | TripEvent::Unassigned { .. }
+        | TripEvent::Arrived { .. }
+        | TripEvent::WaitOver
+        | TripEvent::PinRefused { .. }
+        | TripEvent::PinUnlocked
+        | TripEvent::Started { .. }
+        | TripEvent::Completed { .. }
+        | TripEvent::Rated { .. } => {
+            tracing::debug!(trip.id = %trip, "trip {trip}: {}", TripDecider::kind(event));
         }
     }
 }

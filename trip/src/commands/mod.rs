@@ -63,6 +63,8 @@ pub(crate) async fn run(
     if tokio::time::timeout(DRAIN_MAX, in_hand.wait()).await.is_err() {
         tracing::warn!("commands in hand left unanswered");
     }
+    // Without its commands the service would look alive and serve nobody.
+    anyhow::ensure!(shutdown.is_cancelled(), "the subscription to commands ended");
     Ok(())
 }
 

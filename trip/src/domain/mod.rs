@@ -8,6 +8,7 @@ mod decide;
 mod event;
 mod evolve;
 mod offers;
+mod questions;
 mod release;
 mod state;
 mod terms;

@@ -10,7 +10,10 @@ use serde_json::json;
 use trip::domain::{Phase, Terms};
 use uuid::Uuid;
 
-use crate::world::{PIN, Ride, World, dropoff, pickup};
+use crate::{
+    rides::{PIN, Ride, dropoff, pickup},
+    world::World,
+};
 
 const STANDARD: Terms = Terms::STANDARD;
 

@@ -8,7 +8,7 @@ use common::{
 use trip::domain::Terms;
 use uuid::Uuid;
 
-use crate::world::{Ride, World};
+use crate::{rides::Ride, world::World};
 
 const STANDARD: Terms = Terms::STANDARD;
 
@@ -58,7 +58,7 @@ async fn a_malformed_trip_event_or_timer_does_not_stop_the_next_one() {
     let stray = Uuid::from_u128(1);
     let event = world.publish_raw(format!("trip.event.{partition}.{stray}"), "rubbish").await;
     let due = world.publish_raw(format!("trip.due.{partition}.{stray}"), "rubbish").await;
-    world.execute(ride.trip, &crate::world::rider_cancels(ride)).await.unwrap();
+    world.execute(ride.trip, &crate::rides::rider_cancels(ride)).await.unwrap();
     dead_letter(&world, stream::TRIP_PROCESS, partition, event).await;
     dead_letter(&world, stream::TRIP_PROCESS, partition, due).await;
     world.settled().await;

@@ -4,7 +4,10 @@ use common::auth::Role;
 use serde_json::json;
 use trip::domain::{Terms, TripCommand};
 
-use crate::world::{Ride, World, complete, rider_cancels};
+use crate::{
+    rides::{Ride, complete, rider_cancels},
+    world::World,
+};
 use common::testing::eventually;
 
 const STANDARD: Terms = Terms::STANDARD;
@@ -42,7 +45,7 @@ async fn a_timeline_tells_who_did_what_when_and_why() {
     let ride = Ride::new();
     world.rider_requests(ride).await;
     world.settled().await;
-    world.execute(ride.trip, &crate::world::offer(ride)).await.unwrap();
+    world.execute(ride.trip, &crate::rides::offer(ride)).await.unwrap();
     world.driver_accepts(ride).await;
     world.settled().await;
     world.execute(ride.trip, &rider_cancels(ride)).await.unwrap();
@@ -58,7 +61,7 @@ async fn a_timeline_tells_who_did_what_when_and_why() {
     assert_eq!(events[3]["detail"]["reason"], "other");
     assert_eq!(events[3]["state"]["status"], "cancelled");
     assert_eq!(events[2]["state"]["driver_id"], ride.driver.to_string());
-    assert!(!timeline.to_string().contains(crate::world::PIN), "nobody reads the pin");
+    assert!(!timeline.to_string().contains(crate::rides::PIN), "nobody reads the pin");
     let other = format!("/v1/ops/trips/{}/timeline", Ride::new().trip);
     world.console().get(&other).await.expect_problem(404, "trip_not_found");
     world.console().get("/v1/ops/trips/none/timeline").await.expect_problem(404, "not_found");

@@ -11,7 +11,10 @@ use common::{
 use futures_util::future::join_all;
 use trip::domain::{Rejection, Terms, TripCommand};
 
-use crate::world::{Ride, World, arrive, offer, request, rider_cancels};
+use crate::{
+    rides::{Ride, arrive, offer, request, rider_cancels},
+    world::World,
+};
 
 const STANDARD: Terms = Terms::STANDARD;
 /// As many trips at once: some of each order.

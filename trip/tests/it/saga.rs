@@ -6,8 +6,9 @@ use std::time::Duration;
 use common::{contract::v1, stream, testing::eventually};
 use trip::domain::{Terms, TripCommand};
 
-use crate::world::{
-    EVERY_WAY, Ride, World, complete, driver_cancels, offer, request, rider_cancels,
+use crate::{
+    rides::{Ride, complete, driver_cancels, offer, request, rider_cancels},
+    world::{EVERY_WAY, World},
 };
 
 const STANDARD: Terms = Terms::STANDARD;

@@ -11,7 +11,10 @@ use common::{
 };
 use trip::domain::{Terms, Trip};
 
-use crate::world::{Ride, World, request};
+use crate::{
+    rides::{Ride, request},
+    world::World,
+};
 
 const STANDARD: Terms = Terms::STANDARD;
 const SOON: Duration = Duration::from_millis(150);
@@ -78,6 +81,10 @@ async fn timers_fire_although_the_broker_was_killed() {
     world.broker.restart().await.unwrap();
     becomes(&world, ride, "unfulfilled").await;
     becomes(&world, late, "unassigned").await;
+    eventually("phones are answered again", async || {
+        world.request(ride.trip, vec![]).await.is_some()
+    })
+    .await;
 }
 
 #[tokio::test]
