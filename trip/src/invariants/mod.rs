@@ -2,9 +2,6 @@
 //! driver, nothing follows an end, and every carried state is what the events fold to. It knows all
 //! trips from their first event on and is fed by a view; no clock and no broker here.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use common::{
@@ -330,3 +327,6 @@ impl Rule {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

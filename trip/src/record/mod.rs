@@ -4,9 +4,6 @@
 mod from_wire;
 mod to_wire;
 
-#[cfg(test)]
-mod tests;
-
 use common::{
     clock::Timestamp,
     contract::{self, Malformed, v1},
@@ -135,3 +132,6 @@ impl Recorder for TripDecider {
         .find(|kind| Self::timer_name(*kind) == name)
     }
 }
+
+#[cfg(test)]
+mod tests;
