@@ -1,13 +1,7 @@
 //! The whole system in this process: a broker of its own, the payment sandbox and the four
 //! services, each a task. What dies takes the deployment with it; what stops is drained.
 
-use std::{
-    ffi::OsString,
-    future::Future,
-    net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Parser;
@@ -18,9 +12,10 @@ use common::{
     nats::{Nats, NatsConfig},
     subject::Partitions,
 };
-use tokio::{net::TcpListener, task::JoinSet, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::{doors::Doors, tasks::Tasks};
 use crate::{
     client::{Ask, HttpClient, Service},
     payments::{self, Faults},
@@ -33,8 +28,6 @@ const READY_LOOK_EVERY: Duration = Duration::from_millis(20);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// What failed a moment ago has ended by then.
 const DEAD_WITHIN: Duration = Duration::from_millis(100);
-/// The ports of the documentation: driver, rider, location, trip, payments.
-const PORTS: [u16; 5] = [7001, 7002, 7003, 7004, 7005];
 /// What cars drive in city traffic, as a factor on the roads' free-flow speed; see `location`.
 const TRAFFIC: f64 = 0.65;
 /// What no car drives, km/h, in life.
@@ -45,6 +38,8 @@ const PLAUSIBLE_KMH: f64 = 200.0;
 pub struct Plan {
     /// Where stores and journals are.
     pub dir: PathBuf,
+    /// Decides which broker it is.
+    pub environment: Environment,
     /// The documented ports if they are free, or any.
     pub fixed_ports: bool,
     /// How many times faster than life cars move.
@@ -58,11 +53,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Everything as documented, in this directory.
+    /// Everything as documented, in this directory, with a broker of its own.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            environment: Environment { nats_url: None, ..Environment::of_process() },
             fixed_ports: false,
             speed_scale: 1.0,
             plausible_scale: 1.0,
@@ -109,16 +105,8 @@ pub struct Deployment {
     /// Where the rider service keeps its books.
     pub rider_store: PathBuf,
     broker: Option<Broker>,
-    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+    tasks: Tasks,
     shutdown: CancellationToken,
-}
-
-struct Doors {
-    driver: TcpListener,
-    rider: TcpListener,
-    location: TcpListener,
-    trip: TcpListener,
-    payments: TcpListener,
 }
 
 impl Deployment {
@@ -132,7 +120,7 @@ impl Deployment {
         let acquired = broker::acquire(broker::Options {
             store: Some(plan.dir.join("nats")),
             fsync: plan.fsync,
-            ..broker::Options::new(Environment::of_process())
+            ..broker::Options::new(plan.environment.clone())
         })
         .await
         .context("no broker")?;
@@ -141,7 +129,7 @@ impl Deployment {
         let mut deployment = Self {
             rider_store: plan.rider_store(),
             broker: acquired.child,
-            tasks: JoinSet::new(),
+            tasks: Tasks::start()?,
             shutdown: CancellationToken::new(),
             addresses,
         };
@@ -165,11 +153,11 @@ impl Deployment {
 
         let stop = || self.shutdown.clone();
         let tasks = &mut self.tasks;
-        spawn(tasks, "payments", payments::serve(doors.payments, Faults::default(), stop()));
-        spawn(tasks, "location", location::serve(location, doors.location, stop()));
-        spawn(tasks, "driver", driver::serve(driver, doors.driver, stop()));
-        spawn(tasks, "trip", trip::serve(trip, doors.trip, stop()));
-        spawn(tasks, "rider", rider::serve(rider, doors.rider, stop()));
+        tasks.spawn("payments", payments::serve(doors.payments, Faults::default(), stop()));
+        tasks.spawn("location", location::serve(location, doors.location, stop()));
+        tasks.spawn("driver", driver::serve(driver, doors.driver, stop()));
+        tasks.spawn("trip", trip::serve(trip, doors.trip, stop()));
+        tasks.spawn("rider", rider::serve(rider, doors.rider, stop()));
         Ok(())
     }
 
@@ -218,12 +206,7 @@ impl Deployment {
         };
         tokio::select! {
             err = broker => err,
-            ended = self.tasks.join_next() => match ended {
-                Some(Ok((name, Ok(())))) => anyhow!("`{name}` ended by itself"),
-                Some(Ok((name, Err(err)))) => err.context(format!("`{name}` failed")),
-                Some(Err(err)) => anyhow!(err).context("a service died"),
-                None => anyhow!("no service runs"),
-            },
+            err = self.tasks.failed() => err,
         }
     }
 
@@ -252,16 +235,7 @@ impl Deployment {
     /// When a service fails while stopping.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.shutdown.cancel();
-        let tasks = &mut self.tasks;
-        let drained = async {
-            let mut failed = None;
-            while let Some(ended) = tasks.join_next().await {
-                let (name, result) = ended.context("a service died while stopping")?;
-                failed = failed.or(result.err().map(|err| err.context(format!("`{name}` failed"))));
-            }
-            failed.map_or(Ok(()), Err)
-        };
-        let drained = tokio::time::timeout(STOP_WITHIN, drained).await;
+        let drained = tokio::time::timeout(STOP_WITHIN, self.tasks.drained()).await;
         if let Some(broker) = self.broker.take() {
             broker.stop().await?;
         }
@@ -278,13 +252,6 @@ pub async fn connect(nats_url: &str, name: &str) -> anyhow::Result<Nats> {
     let nats = Nats::connect(&config, name).await?;
     nats.read_clock().await?;
     Ok(nats)
-}
-
-fn spawn<F>(tasks: &mut JoinSet<(&'static str, anyhow::Result<()>)>, name: &'static str, service: F)
-where
-    F: Future<Output = anyhow::Result<()>> + Send + 'static,
-{
-    tasks.spawn(async move { (name, service.await) });
 }
 
 fn parsed<C: Parser>(name: &'static str, flags: Vec<String>) -> anyhow::Result<C> {
@@ -314,48 +281,6 @@ fn fresh_secret() -> String {
     rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-impl Doors {
-    async fn open(fixed: bool, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
-        let [driver, rider, location, trip, payments] =
-            if fixed { PORTS } else { [0; PORTS.len()] };
-        Ok(Self {
-            driver: door("driver", driver, say).await?,
-            rider: door("rider", rider, say).await?,
-            location: door("location", location, say).await?,
-            trip: door("trip", trip, say).await?,
-            payments: door("payments", payments, say).await?,
-        })
-    }
-
-    fn addresses(&self, nats: String) -> anyhow::Result<Addresses> {
-        let service = |listener: &TcpListener| -> anyhow::Result<Service> {
-            Ok(format!("http://{}", listener.local_addr()?).parse()?)
-        };
-        Ok(Addresses {
-            driver: service(&self.driver)?,
-            rider: service(&self.rider)?,
-            location: service(&self.location)?,
-            trip: service(&self.trip)?,
-            payments: service(&self.payments)?,
-            nats,
-        })
-    }
-}
-
-async fn door(name: &str, port: u16, say: &mut dyn FnMut(&str)) -> anyhow::Result<TcpListener> {
-    let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    match TcpListener::bind(at(port)).await {
-        Ok(listener) => Ok(listener),
-        Err(err) if port != 0 => {
-            let listener = TcpListener::bind(at(0)).await?;
-            let instead = listener.local_addr()?.port();
-            say(&format!("port {port} is not free ({err}): `{name}` listens on {instead} instead"));
-            Ok(listener)
-        }
-        Err(err) => Err(err).context("no free port on the loopback interface"),
-    }
-}
-
 async fn ready(http: &HttpClient, service: &Service) -> anyhow::Result<()> {
     let deadline = Instant::now() + READY_WITHIN;
     loop {
@@ -368,45 +293,5 @@ async fn ready(http: &HttpClient, service: &Service) -> anyhow::Result<()> {
             bail!("{service} is not ready after {READY_WITHIN:?}: {missing}");
         }
         tokio::time::sleep(READY_LOOK_EVERY).await;
-    }
-}
-
-/// A directory for this run: the given one, or one that is removed afterwards.
-#[derive(Debug)]
-pub enum RunDir {
-    /// Named by the user, and kept.
-    Kept(PathBuf),
-    /// Removed when dropped.
-    Temporary(tempfile::TempDir),
-}
-
-impl RunDir {
-    /// The directory of this name, or a temporary one.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub fn open(named: Option<&Path>) -> anyhow::Result<Self> {
-        Ok(match named {
-            Some(dir) => {
-                std::fs::create_dir_all(dir)
-                    .with_context(|| format!("cannot make `{}`", dir.display()))?;
-                Self::Kept(dir.to_owned())
-            }
-            None => Self::Temporary(
-                tempfile::Builder::new()
-                    .prefix("ride-dispatch-")
-                    .tempdir()
-                    .context("no temporary directory")?,
-            ),
-        })
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Kept(dir) => dir,
-            Self::Temporary(dir) => dir.path(),
-        }
     }
 }

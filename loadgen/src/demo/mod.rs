@@ -3,27 +3,33 @@
 
 mod config;
 mod deployment;
+mod doors;
 mod progress;
+mod run_dir;
+mod tasks;
 mod verdict;
+mod watch;
 
 pub use config::{CityAudit, DemoConfig};
-pub use deployment::{Addresses, Deployment, Plan, RunDir, connect};
+pub use deployment::{Addresses, Deployment, Plan, connect};
+pub use run_dir::RunDir;
 pub use verdict::{is_good, print_verdict};
 
 use std::{io, path::Path, time::Duration};
 
 use anyhow::Context as _;
-use common::nats::Nats;
+use common::{broker::Environment, nats::Nats};
 use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::progress::Voice;
+use self::{progress::Voice, tasks::SERVICE_THREADS, watch::Watch};
 use crate::{
     audit::{Examined, Marks, Sources, Verdict, examine},
     city::{City, CityConfig, CityReport},
     cli::streets,
-    processes::{Meter, ProcessCost, Watched},
+    client::Service,
+    processes::{Meter, ProcessCost, Watched, threads_cpu_s},
     report::write_json,
 };
 
@@ -47,7 +53,11 @@ struct Report<'a> {
 pub async fn run(config: DemoConfig, stop: CancellationToken) -> anyhow::Result<bool> {
     let voice = Voice::new();
     let dir = RunDir::open(config.dir.as_deref())?;
-    let plan = Plan { fixed_ports: true, ..Plan::new(dir.path()).time_scale(config.time_scale) };
+    let plan = Plan {
+        environment: Environment::of_process(),
+        fixed_ports: true,
+        ..Plan::new(dir.path()).time_scale(config.time_scale)
+    };
     voice.say("starting the broker and the services");
     let mut say = |text: &str| voice.say(text);
     let starting = Box::pin(Deployment::start(&plan, &mut say));
@@ -58,7 +68,7 @@ pub async fn run(config: DemoConfig, stop: CancellationToken) -> anyhow::Result<
     introduce(&voice, &deployment.addresses, dir.path());
     let lived = {
         let nats = deployment.connect("loadgen").await?;
-        let meter = Meter::start(&watched(&deployment));
+        let cost = Cost::start(&deployment);
         let city = config.city(&deployment.addresses, dir.path().join("city.journal.jsonl"));
         let since = Marks::now(&nats).await?;
         let sources = Sources::of_deployment(
@@ -67,11 +77,12 @@ pub async fn run(config: DemoConfig, stop: CancellationToken) -> anyhow::Result<
             &deployment.rider_store,
             &deployment.addresses.payments,
         );
-        let life = Box::pin(live(city, &nats, &voice, stop));
+        let operations = deployment.addresses.trip.clone();
+        let life = Box::pin(live(city, Some(&nats), Some(&operations), &voice, stop));
         tokio::select! {
             lived = life => {
                 let report = lived?;
-                let processes = meter.read();
+                let processes = cost.read();
                 voice.say("waiting until nothing is on its way, then auditing");
                 let auditing = Box::pin(examine(&nats, &sources, Instant::now() + SETTLE_WITHIN));
                 tokio::select! {
@@ -84,11 +95,10 @@ pub async fn run(config: DemoConfig, stop: CancellationToken) -> anyhow::Result<
     };
     let stopped = deployment.stop().await;
     let (report, processes, examined) = lived?;
-    let is_good = conclude(&report, &processes, Some(&examined), config.json.as_deref())?
-        && is_good(&examined, config.expect_completed);
-    say_why_not(&voice, &examined, config.expect_completed);
+    conclude(&report, &processes, Some(&examined), config.json.as_deref())?;
+    say_if_few(&voice, examined.verdict.tallies.completed, config.expect_completed);
     stopped?;
-    Ok(is_good)
+    Ok(is_good(&examined, config.expect_completed))
 }
 
 /// Runs a city against services that run already, and audits it where the broker is known.
@@ -103,9 +113,11 @@ pub async fn run_city(
     let voice = Voice::new();
     let journal = city.journal.clone();
     let Some(nats_url) = &audit.nats_url else {
-        let (city, progress) = prepared(city)?;
-        let report = lived(city, None, &progress, &voice, stop).await?;
-        return conclude(&report, &[], None, audit.json.as_deref());
+        let report = live(city, None, None, &voice, stop).await?;
+        conclude(&report, &[], None, audit.json.as_deref())?;
+        let completed = report.counts.completed;
+        say_if_few(&voice, completed, audit.expect_completed);
+        return Ok(completed >= audit.expect_completed);
     };
     let nats = connect(nats_url, "loadgen").await?;
     let sources = Sources {
@@ -114,53 +126,41 @@ pub async fn run_city(
         rider_store: audit.rider_store.clone(),
         payments: audit.payments_url.clone(),
     };
-    let report = live(city, &nats, &voice, stop).await?;
+    let report = live(city, Some(&nats), None, &voice, stop).await?;
     voice.say("waiting until nothing is on its way, then auditing");
     let examined = examine(&nats, &sources, Instant::now() + SETTLE_WITHIN).await?;
     conclude(&report, &[], Some(&examined), audit.json.as_deref())?;
-    say_why_not(&voice, &examined, audit.expect_completed);
+    say_if_few(&voice, examined.verdict.tallies.completed, audit.expect_completed);
     Ok(is_good(&examined, audit.expect_completed))
 }
 
+/// Lets a city live, and says how it does.
 async fn live(
     config: CityConfig,
-    nats: &Nats,
+    nats: Option<&Nats>,
+    operations: Option<&Service>,
     voice: &Voice,
     stop: CancellationToken,
 ) -> anyhow::Result<CityReport> {
-    let (city, progress) = prepared(config)?;
-    lived(city, Some(nats.client.clone()), &progress, voice, stop).await
-}
-
-fn prepared(config: CityConfig) -> anyhow::Result<(City, crate::city::Progress)> {
-    let streets = streets(config.time_scale)?;
-    let city = City::new(config, streets)?;
-    let progress = city.progress();
-    Ok((city, progress))
-}
-
-async fn lived(
-    city: City,
-    nats: Option<async_nats::Client>,
-    progress: &crate::city::Progress,
-    voice: &Voice,
-    stop: CancellationToken,
-) -> anyhow::Result<CityReport> {
-    let over = CancellationToken::new();
+    let city = City::new(config.clone(), streets(config.time_scale)?)?;
+    let (progress, watch, over) = (city.progress(), Watch::default(), CancellationToken::new());
     let life = async {
-        let report = Box::pin(city.run(nats, stop.clone())).await;
+        let report = Box::pin(city.run(nats.map(|nats| nats.client.clone()), stop.clone())).await;
         over.cancel();
         report
     };
-    let farewell = async {
-        tokio::select! {
-            () = stop.cancelled() => {
-                voice.say("no more rides are wanted; those under way may end (Ctrl-C again aborts)");
-            }
-            () = over.cancelled() => {}
+    let watching = async {
+        if let Some(operations) = operations {
+            watch.run(operations, over.clone()).await;
         }
     };
-    let (report, (), ()) = tokio::join!(life, voice.follow(progress, over.clone()), farewell);
+    let farewell = async {
+        if over.run_until_cancelled(stop.cancelled()).await.is_some() {
+            voice.say("no more rides are wanted; those under way may end (Ctrl-C again aborts)");
+        }
+    };
+    let following = voice.follow(&progress, &watch, over.clone());
+    let (report, (), (), ()) = tokio::join!(life, watching, farewell, following);
     report.context("the city")
 }
 
@@ -178,25 +178,53 @@ fn introduce(voice: &Voice, addresses: &Addresses, dir: &Path) {
     voice.say(&format!("kept in     {}", dir.display()));
 }
 
-fn watched(deployment: &Deployment) -> Vec<Watched> {
-    let broker = deployment.broker_pid();
-    let broker = broker.map(|pid| Watched { name: "nats-server".to_owned(), pid });
-    let own = Watched { name: "services and city".to_owned(), ..Watched::own() };
-    broker.into_iter().chain([own]).collect()
+/// What the run costs: the broker is a process, services and city are threads of this one.
+struct Cost {
+    meter: Meter,
+    services_cpu_s: f64,
 }
 
-/// Prints and writes the report. `false`: phones met what no script reckoned with.
+impl Cost {
+    fn start(deployment: &Deployment) -> Self {
+        let broker = deployment.broker_pid();
+        let broker = broker.map(|pid| Watched { name: "nats-server".to_owned(), pid });
+        let watched: Vec<Watched> = broker.into_iter().chain([Watched::own()]).collect();
+        let services_cpu_s = threads_cpu_s(SERVICE_THREADS);
+        Self { meter: Meter::start(&watched), services_cpu_s }
+    }
+
+    fn read(&self) -> Vec<ProcessCost> {
+        let services_cpu_s = threads_cpu_s(SERVICE_THREADS) - self.services_cpu_s;
+        let mut costs = self.meter.read();
+        if let Some(own) = costs.last_mut() {
+            let seconds = own.cpu_s / own.cores.max(f64::MIN_POSITIVE);
+            let services = ProcessCost {
+                name: "services (threads)".to_owned(),
+                cpu_s: services_cpu_s,
+                cores: services_cpu_s / seconds.max(f64::MIN_POSITIVE),
+                memory_mib: own.memory_mib,
+            };
+            "services and city".clone_into(&mut own.name);
+            costs.push(services);
+        }
+        costs
+    }
+}
+
+/// Prints and writes the report.
 fn conclude(
     report: &CityReport,
     processes: &[ProcessCost],
     examined: Option<&Examined>,
     json: Option<&Path>,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     for table in report.counts.tables() {
         table.print(&mut out)?;
     }
-    crate::pings::processes(processes).print(&mut out)?;
+    if !processes.is_empty() {
+        crate::pings::processes(processes).print(&mut out)?;
+    }
     if let Some(examined) = examined {
         print_verdict(&mut out, examined)?;
     }
@@ -207,11 +235,10 @@ fn conclude(
         write_json(file, &Report { city: report, processes, audit, unsettled })
             .with_context(|| format!("cannot write `{}`", file.display()))?;
     }
-    Ok(true)
+    Ok(())
 }
 
-fn say_why_not(voice: &Voice, examined: &Examined, expected: u64) {
-    let completed = examined.verdict.tallies.completed;
+fn say_if_few(voice: &Voice, completed: u64, expected: u64) {
     if completed < expected {
         voice.say(&format!("only {completed} rides were completed, {expected} were expected"));
     }

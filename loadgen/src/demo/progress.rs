@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::watch::Watch;
 use crate::{city::Progress, journal::PingTotals, report::grouped};
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -18,14 +19,14 @@ const RATE_OVER: Duration = Duration::from_secs(10);
 
 /// What people are told while something runs. On a terminal it stands above the live line.
 #[derive(Debug, Clone)]
-pub struct Voice {
+pub(super) struct Voice {
     bar: Option<ProgressBar>,
 }
 
 impl Voice {
     /// Speaks on standard error.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let bar = is_terminal.then(|| {
             let style = ProgressStyle::with_template("{spinner} {msg}");
@@ -36,7 +37,7 @@ impl Voice {
     }
 
     /// Says something that stays.
-    pub fn say(&self, text: &str) {
+    pub(super) fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
             // Where standard error is gone nobody listens.
@@ -45,7 +46,7 @@ impl Voice {
     }
 
     /// Says how the city does, until it is over.
-    pub async fn follow(&self, progress: &Progress, over: CancellationToken) {
+    pub(super) async fn follow(&self, progress: &Progress, watch: &Watch, over: CancellationToken) {
         let every = if self.bar.is_some() { TERMINAL_EVERY } else { LINE_EVERY };
         let started = Instant::now();
         let mut ticks = tokio::time::interval(every);
@@ -55,7 +56,10 @@ impl Voice {
             before.retain(|(at, _)| at.elapsed() <= RATE_OVER + every);
             before.push(now);
             let first = before.first().copied().unwrap_or(now);
-            let line = line(progress, started.elapsed(), first, now);
+            let mut line = line(progress, started.elapsed(), first, now);
+            if let Some(broken) = watch.broken() {
+                line.push_str(&format!(" | {broken} violations"));
+            }
             match &self.bar {
                 Some(bar) => {
                     bar.set_message(line);

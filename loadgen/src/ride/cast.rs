@@ -152,7 +152,10 @@ impl<'a> DriverAtWork<'a> {
             body: body.to_string().into(),
         };
         let tally = self.person.phone.journal().pings();
-        match self.person.phone.try_ask(&ask).await {
+        let sending = tally.sending(1);
+        let answer = self.person.phone.try_ask(&ask).await;
+        sending.settled();
+        match answer {
             Ok(answer) if answer.status == 202 => tally.answered(1, 0),
             Ok(answer) => bail!("a ping was answered {}: {}", answer.status, answer.json()),
             Err(err) => {

@@ -269,18 +269,14 @@ fn print(
     match line {
         Line::Person { who, what } => writeln!(out, "{time:<12}  {who}: {what}"),
         Line::Message(told) => {
-            let cause = match told.cause {
-                Some(cause) => {
-                    said.get(&cause).map_or_else(|| "a phone's request".to_owned(), Clone::clone)
-                }
-                None => "its own accord".to_owned(),
-            };
-            let is_timer = told.id.is_nil();
-            if !is_timer {
+            let because = told.cause.map_or_else(String::new, |cause| {
+                let known = said.get(&cause).map_or("a phone's request", String::as_str);
+                format!(", because of {known}")
+            });
+            if !told.id.is_nil() {
                 said.insert(told.id, format!("{} {}", told.place, told.kind));
             }
             writeln!(out, "{time:<12}    {:<13} {:<22} {}", told.place, told.kind, told.sentence)?;
-            let because = if is_timer { String::new() } else { format!(", because of {cause}") };
             writeln!(out, "{:<12}    {:<13} {} by {}{because}", "", "", told.subject, told.by)?;
             if let Some(timer) = &told.timer {
                 writeln!(out, "{:<12}    {:<13} {timer}", "", "")?;

@@ -1,0 +1,12 @@
+//! The whole system in one process, seen from outside: through its gateways, its log and its books.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod city;
+mod payments;
+mod ride;
