@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{motion::Car, town::Town};
 use crate::{
-    client::{Answer, NoAnswer, Phone},
+    client::{Answer, Ask, NoAnswer, Phone},
     pings::{
         Ping, Walker,
         fleet::{count_answer, ping_ask},
@@ -97,17 +97,24 @@ impl Tracker {
             (app.walker.body(&points), points)
         };
         let ask = ping_ask(body);
-        let mut answer = self.phone.try_ask(&ask).await;
+        let mut answer = self.post(&ask, points.len()).await;
         if answer.is_ok() && rng.random_bool(REPEATED_SHARE) {
             self.phone.pulse().batches_repeated.add();
             self.count(&answer, &points);
-            answer = self.phone.try_ask(&ask).await;
+            answer = self.post(&ask, points.len()).await;
         }
         self.count(&answer, &points);
         if is_worth_repeating(&answer) {
             self.phone.pulse().retried.add();
             self.keep(points);
         }
+    }
+
+    async fn post(&self, ask: &Ask, points: usize) -> Result<Answer, NoAnswer> {
+        let under_way = self.phone.journal().pings().sending(points as u64);
+        let answer = self.phone.try_ask(ask).await;
+        under_way.settled();
+        answer
     }
 
     /// Counts what became of points. What surely did not arrive, or was not taken for now, is not

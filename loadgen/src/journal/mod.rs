@@ -114,6 +114,13 @@ impl PingTally {
         self.unsent.fetch_add(points, Ordering::Relaxed);
     }
 
+    /// Points that are being sent. Dropped before it is settled, which is when the phone stops in the
+    /// middle, they are unknown.
+    #[must_use]
+    pub fn sending(&self, points: u64) -> Sending<'_> {
+        Sending { tally: self, points }
+    }
+
     /// What has been added so far.
     #[must_use]
     pub fn totals(&self) -> PingTotals {
@@ -125,6 +132,26 @@ impl PingTally {
             unknown: read(&self.unknown),
             unsent: read(&self.unsent),
         }
+    }
+}
+
+/// See [`PingTally::sending`].
+#[derive(Debug)]
+pub struct Sending<'a> {
+    tally: &'a PingTally,
+    points: u64,
+}
+
+impl Sending<'_> {
+    /// An answer came, or surely none will: it is counted as what it is.
+    pub fn settled(mut self) {
+        self.points = 0;
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.tally.unknown(self.points);
     }
 }
 
@@ -224,12 +251,28 @@ mod tests {
         assert_eq!(read(&path).unwrap().count(), 1);
     }
 
+    #[test]
+    fn points_of_a_phone_that_stops_while_it_sends_are_unknown() {
+        let tally = super::PingTally::default();
+        tally.sending(3).settled();
+        drop(tally.sending(2));
+        assert_eq!(tally.totals().unknown, 2);
+    }
+
     #[tokio::test]
     async fn nothing_is_promised_once_the_journal_is_closed() {
         let folder = tempfile::tempdir().unwrap();
         let (journal, writer) = Journal::create(&folder.path().join("journal.jsonl")).unwrap();
         writer.finish().unwrap();
         assert!(journal.append(&promise(1)).await.is_err());
+    }
+
+    #[test]
+    fn points_whose_sender_was_stopped_are_unknown() {
+        let tally = super::PingTally::default();
+        tally.sending(3).settled();
+        drop(tally.sending(4));
+        assert_eq!(tally.totals(), PingTotals { unknown: 4, ..PingTotals::default() });
     }
 
     #[test]
