@@ -167,7 +167,7 @@ impl Reader {
     {
         let durable = self.spec.durable(self.partition);
         let consumer: Consumer<pull::Config> =
-            self.nats.admin.get_consumer_from_stream(&durable, self.spec.stream).await?;
+            self.nats.jetstream.get_consumer_from_stream(&durable, self.spec.stream).await?;
         let pull = consumer.stream().expires(PULL_EXPIRES).heartbeat(PULL_EXPIRES / 2);
         match self.spec.kind {
             ConsumerKind::Worker => {

@@ -151,7 +151,7 @@ where
     F: FnMut(Stored) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
-    let stream = nats.admin.get_stream_no_info(spec.stream).await.map_err(read)?;
+    let stream = nats.jetstream.get_stream_no_info(spec.stream).await.map_err(read)?;
     let consumer = stream
         .create_consumer(pull::OrderedConfig {
             filter_subject: spec.filter.clone(),
