@@ -110,7 +110,7 @@ impl Log {
         ] {
             let after = self.positions.get(stream).copied().unwrap_or_default();
             let spec = ViewSpec { stream, filter: filter.to_owned(), start: Start::After(after) };
-            let reading = read_all(nats, spec, |stored| self.take(stream, stored));
+            let reading = Box::pin(read_all(nats, spec, |stored| self.take(stream, stored)));
             tokio::time::timeout(READ_MAX, reading)
                 .await
                 .with_context(|| format!("stream `{stream}` not read within {READ_MAX:?}"))??;

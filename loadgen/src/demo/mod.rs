@@ -5,6 +5,7 @@ mod config;
 mod deployment;
 mod doors;
 mod progress;
+mod room;
 mod run_dir;
 mod tasks;
 mod verdict;
@@ -50,7 +51,7 @@ struct Report<'a> {
 ///
 /// # Errors
 /// When the system cannot be started, or a part of it dies.
-pub async fn run(config: DemoConfig, stop: CancellationToken) -> anyhow::Result<bool> {
+pub async fn run(mut config: DemoConfig, stop: CancellationToken) -> anyhow::Result<bool> {
     let voice = Voice::new();
     let dir = RunDir::open(config.dir.as_deref())?;
     let plan = Plan {
@@ -60,6 +61,7 @@ pub async fn run(config: DemoConfig, stop: CancellationToken) -> anyhow::Result<
     };
     voice.say("starting the broker and the services");
     let mut say = |text: &str| voice.say(text);
+    room::fit(&mut config, &mut say);
     let starting = Box::pin(Deployment::start(&plan, &mut say));
     let Some(started) = stop.run_until_cancelled(starting).await else {
         anyhow::bail!("stopped before everything was started");

@@ -2,7 +2,7 @@
 //! that the second is asked; the first PIN is wrong, so that it is refused.
 
 use anyhow::Context as _;
-use common::geo::Point;
+use common::{geo::Point, money::Money};
 use hyper::Method;
 use location::roads::{RoadGraph, Route};
 use rand::{SeedableRng, rngs::ChaCha8Rng};
@@ -57,7 +57,7 @@ pub(super) async fn play(
         let driver = find_a_driver(&anna, &bo).await?;
         rider
             .sees("the assignment", &format!("/v1/trips/{trip}"), |shown| {
-                (shown["status"] == "assigned").then_some(())
+                is(shown, "/status", "assigned")
             })
             .await?;
         rider.says("sees that a driver is on the way");
@@ -79,7 +79,7 @@ pub(super) async fn play(
 async fn go_online(driver: &DriverAtWork<'_>) -> anyhow::Result<()> {
     let online = json!({"duty": "online"});
     driver.person.does(Method::PUT, "/v1/driver/status", online, 200).await?;
-    let live = |shown: &Value| (shown["liveness"] == "live").then_some(());
+    let live = |shown: &Value| is(shown, "/liveness", "live");
     driver.person.sees("that the system hears the car", "/v1/driver/state", live).await
 }
 
@@ -89,22 +89,23 @@ async fn ask_for_a_ride(
     dropoff: Point,
 ) -> anyhow::Result<(String, String)> {
     let path = format!("/v1/products?lat={}&lng={}", pickup.lat(), pickup.lng());
-    let near = |shown: &Value| shown["products"][0]["pickup_eta_in_ms"].as_u64();
+    let near = |shown: &Value| number(shown, "/products/0/pickup_eta_in_ms");
     let eta_ms = rider.sees("a car nearby", &path, near).await?;
     rider.says(format!("sees that a car is {} s away", eta_ms / 1000));
     let wish = json!({"pickup": pickup, "dropoff": dropoff});
     let quotes = rider.posts("/v1/quotes", wish, 201).await?;
-    let quote = &quotes["quotes"][0];
+    let quote = quotes.pointer("/quotes/0").context("no quote")?;
     rider.says(format!(
         "sees a quote: {} for {} m, {} s",
-        amount(&quote["fare"]),
-        quote["distance_m"],
-        quote["duration_in_ms"].as_u64().unwrap_or_default() / 1000
+        amount(quote, "/fare"),
+        number(quote, "/distance_m").unwrap_or_default(),
+        number(quote, "/duration_in_ms").unwrap_or_default() / 1000
     ));
-    let trip = rider.posts("/v1/trips", json!({"fare_id": quote["fare_id"]}), 201).await?;
-    let id = text(&trip, "trip_id")?;
+    let wish = json!({"fare_id": text(quote, "/fare_id")?});
+    let trip = rider.posts("/v1/trips", wish, 201).await?;
+    let id = text(&trip, "/trip_id")?;
     rider.says(format!("is promised trip {id} and sees the PIN"));
-    Ok((id, text(&trip, "pin")?))
+    Ok((id, text(&trip, "/pin")?))
 }
 
 /// The first who is asked says no; the other one gets the trip.
@@ -120,13 +121,13 @@ async fn find_a_driver<'a, 'b>(
     first.person.posts(&path, json!({"reason": "too_far"}), 200).await?;
     let offer = self::offer(second).await?;
     let path = format!("/v1/driver/offers/{offer}/accept");
-    let command = second.person.posts(&path, json!({}), 200).await?;
-    second.person.says(format!("has the trip: it is {}", command["trip"]["status"]));
+    let view = second.person.posts(&path, json!({}), 200).await?;
+    second.person.says(format!("has the trip: it is {}", text(&view, "/trip/status")?));
     Ok(second)
 }
 
 async fn offer(driver: &DriverAtWork<'_>) -> anyhow::Result<String> {
-    let shown = |shown: &Value| shown["offer"]["offer_id"].as_str().map(str::to_owned);
+    let shown = |shown: &Value| text(shown, "/offer/offer_id").ok();
     let offer = driver.person.sees("an offer", "/v1/driver/state", shown).await?;
     driver.person.says(format!("sees offer {offer}"));
     Ok(offer)
@@ -141,15 +142,15 @@ async fn drive(
     [pickup, dropoff]: [Point; 2],
 ) -> anyhow::Result<()> {
     let step = |step: &str| format!("/v1/driver/trips/{trip}/{step}");
-    let is = |status: &'static str| move |shown: &Value| (shown["status"] == status).then_some(());
+    let status = |wanted: &'static str| move |shown: &Value| is(shown, "/status", wanted);
     let page = format!("/v1/trips/{trip}");
     driver.moves_to(pickup);
     driver.person.posts(&step("arrive"), json!({"position": pickup}), 200).await?;
-    rider.sees("the car", &page, is("arrived")).await?;
+    rider.sees("the car", &page, status("arrived")).await?;
     rider.says("gets in and tells the PIN; the driver mistypes it first");
     driver.person.posts(&step("start"), json!({"pin": other_pin(pin)}), 422).await?;
     driver.person.posts(&step("start"), json!({"pin": pin}), 200).await?;
-    rider.sees("the ride", &page, is("in_progress")).await?;
+    rider.sees("the ride", &page, status("in_progress")).await?;
     let route = roads.route(pickup, dropoff).context("no way to the dropoff")?;
     for corner in corners(&route) {
         driver.moves_to(corner);
@@ -157,7 +158,7 @@ async fn drive(
     }
     driver.moves_to(dropoff);
     driver.person.posts(&step("complete"), json!({"position": dropoff}), 200).await?;
-    rider.sees("the end of the ride", &page, is("completed")).await
+    rider.sees("the end of the ride", &page, status("completed")).await
 }
 
 async fn settle_up(
@@ -167,17 +168,18 @@ async fn settle_up(
 ) -> anyhow::Result<()> {
     let stars = json!({"stars": 5});
     rider.posts(&format!("/v1/trips/{trip}/rating"), stars, 201).await?;
-    let paid = |shown: &Value| (shown["charged"] == true).then(|| shown.clone());
+    let paid =
+        |shown: &Value| shown.pointer("/charged").and_then(Value::as_bool)?.then(|| shown.clone());
     let receipt = rider.sees("the receipt", &format!("/v1/trips/{trip}/receipt"), paid).await?;
     rider.says(format!(
         "sees the receipt: {}, paid as {}",
-        amount(&receipt["total"]),
-        receipt["provider_reference"].as_str().unwrap_or("nothing")
+        amount(&receipt, "/total"),
+        text(&receipt, "/provider_reference")?
     ));
-    let earned = |shown: &Value| (shown["trips"] == 1).then(|| amount(&shown["total"]));
+    let earned = |shown: &Value| (number(shown, "/trips")? == 1).then(|| amount(shown, "/total"));
     let earned = driver.person.sees("the earnings", "/v1/driver/earnings", earned).await?;
     driver.person.says(format!("sees earnings of {earned}"));
-    let free = |shown: &Value| (shown["engagement"] == "idle").then_some(());
+    let free = |shown: &Value| is(shown, "/engagement", "idle");
     driver.person.sees("being free again", "/v1/driver/state", free).await
 }
 
@@ -191,12 +193,20 @@ fn other_pin(pin: &str) -> String {
     pin.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect()
 }
 
-fn text(value: &Value, field: &str) -> anyhow::Result<String> {
-    let text = value[field].as_str().with_context(|| format!("no `{field}` in {value}"))?;
-    Ok(text.to_owned())
+fn text(value: &Value, path: &str) -> anyhow::Result<String> {
+    let text = value.pointer(path).and_then(Value::as_str);
+    Ok(text.with_context(|| format!("no `{path}` in {value}"))?.to_owned())
 }
 
-fn amount(money: &Value) -> String {
-    let minor = money["amount_minor"].as_i64().unwrap_or_default();
-    format!("{}.{:02} {}", minor / 100, minor % 100, money["currency"].as_str().unwrap_or("?"))
+fn number(value: &Value, path: &str) -> Option<u64> {
+    value.pointer(path)?.as_u64()
+}
+
+fn is(value: &Value, path: &str, wanted: &str) -> Option<()> {
+    (value.pointer(path)?.as_str()? == wanted).then_some(())
+}
+
+fn amount(value: &Value, path: &str) -> String {
+    let money = value.pointer(path).cloned().unwrap_or_default();
+    serde_json::from_value::<Money>(money).unwrap_or_default().to_string()
 }

@@ -185,16 +185,16 @@ fn told(stream: &str, stored: &Stored) -> Option<Told> {
     match what {
         "event" => {
             let envelope = stored.envelope().ok()?;
-            let purged = header(&NATS_SCHEDULE_NEXT.to_string())
+            let purged = header(NATS_SCHEDULE_NEXT.as_ref())
                 .filter(|next| next == "purge")
-                .and_then(|_| header(&NATS_SCHEDULER.to_string()))
+                .and_then(|_| header(NATS_SCHEDULER.as_ref()))
                 .map(|timer| format!("the same message purges the timer {}", last_token(&timer)));
             let sentence = sentence_of(stream, &envelope, &stored.payload);
             Some(Told { place, subject, sentence, timer: purged, ..named(&envelope) })
         }
         "timer" => {
             let due = v1::Due::decode(stored.payload.clone()).ok()?;
-            let at = header(&NATS_SCHEDULE.to_string()).unwrap_or_default();
+            let at = header(NATS_SCHEDULE.as_ref()).unwrap_or_default();
             let sentence = format!("timer `{}` will fire {at}", due.kind);
             Some(Told {
                 // The timer has the id of the event that it belongs to, which comes next.
