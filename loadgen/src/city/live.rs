@@ -63,7 +63,11 @@ pub(super) async fn live(
         broken = first_failure(&mut drivers) => return Err(broken),
         _ = tokio::time::timeout(drain, async { while riders.join_next().await.is_some() {} }) => {}
     }
-    Ok(started.elapsed().as_secs_f64())
+    let seconds = started.elapsed().as_secs_f64();
+    // Whoever is stopped in the middle of a request is counted before the city is.
+    riders.shutdown().await;
+    drivers.shutdown().await;
+    Ok(seconds)
 }
 
 /// Drivers never go home by themselves: one who does could not write the journal.
@@ -144,6 +148,7 @@ pub(super) async fn send_crowd(
         lines: config.connections,
         seed: config.seed,
         epoch: town.epoch,
+        when_late: fleet::WhenLate::Buffer,
     };
     let ears = fleet::Ears {
         journal: town.context.journal.clone(),

@@ -111,9 +111,9 @@ impl Tracker {
     }
 
     async fn post(&self, ask: &Ask, points: usize) -> Result<Answer, NoAnswer> {
-        let under_way = self.phone.journal().pings().sending(points as u64);
+        let sending = self.phone.journal().pings().sending(points as u64);
         let answer = self.phone.try_ask(ask).await;
-        under_way.settled();
+        sending.settled();
         answer
     }
 

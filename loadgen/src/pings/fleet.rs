@@ -24,6 +24,9 @@ use crate::{
 /// A gateway that is not up yet is asked for a token again after this.
 const TOKEN_RETRY: Duration = Duration::from_millis(250);
 
+/// What a gateway takes in one POST.
+const POINTS_MAX: u32 = 100;
+
 /// How the walkers of a fleet send.
 #[derive(Debug, Clone)]
 pub struct Pace {
@@ -39,6 +42,17 @@ pub struct Pace {
     pub seed: u64,
     /// When the cars set off.
     pub epoch: Instant,
+    /// What a line does that cannot keep up.
+    pub when_late: WhenLate,
+}
+
+/// What becomes of pings that could not be sent at their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenLate {
+    /// Each is sent by itself as soon as it can be: for measuring.
+    Queue,
+    /// A phone gathers them and sends them at its next turn, as phones do.
+    Buffer,
 }
 
 /// What a fleet needs of its surroundings.
@@ -74,6 +88,9 @@ pub async fn send(
     started: impl FnOnce(),
 ) -> anyhow::Result<Latencies> {
     let count = pace.lines.clamp(1, walkers.len().max(1));
+    let drivers = u32::try_from(walkers.len()).unwrap_or(u32::MAX);
+    let apart =
+        Duration::try_from_secs_f64(f64::from(drivers) / pace.pings_per_s).unwrap_or_default();
     let mut shares: Vec<Vec<(Walker, Car)>> = (0..count).map(|_| Vec::new()).collect();
     for (number, walker) in walkers.into_iter().enumerate() {
         if let Some(share) = shares.get_mut(number % count) {
@@ -89,6 +106,7 @@ pub async fn send(
             pace: Pace { lines: count, ..pace.clone() },
             number,
             ears: ears.clone(),
+            apart,
             latencies: Latencies::new(),
         };
         lines.spawn(sender.run(share, Arc::clone(&ready)));
@@ -110,6 +128,8 @@ struct Sender {
     number: usize,
     ears: Ears,
     rng: ChaCha8Rng,
+    /// Between two points of one driver.
+    apart: Duration,
     latencies: Latencies,
 }
 
@@ -121,17 +141,31 @@ impl Sender {
             () = shutdown.cancelled() => return self.latencies,
         }
         let posts_per_s = self.pace.pings_per_s / f64::from(self.pace.batch.max(1));
-        let mut schedule = Schedule::new(Instant::now(), posts_per_s, self.number, self.pace.lines);
-        let mut turn = 0;
-        while let Some(intended) = schedule.next_intended() {
+        let schedule = Schedule::new(Instant::now(), posts_per_s, self.number, self.pace.lines);
+        let walkers = u32::try_from(share.len()).unwrap_or(u32::MAX).max(1);
+        let mut turns = vec![0_u32; share.len()];
+        let mut number = 0_u32;
+        while let Some(intended) = schedule.at(number) {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 () = tokio::time::sleep_until(intended) => {}
             }
-            let Some((walker, car)) = share.get_mut(turn) else { break };
-            self.post(walker, car, intended).await;
-            turn = (turn + 1) % share.len();
+            if self.pace.when_late == WhenLate::Buffer {
+                // Whole rounds are left out; each phone makes up for its own.
+                let rounds = schedule.missed(intended, Instant::now()) / walkers;
+                number = number.saturating_add(rounds.saturating_mul(walkers));
+            }
+            let (round, at) = (number / walkers, (number % walkers) as usize);
+            let (Some((walker, car)), Some(next)) = (share.get_mut(at), turns.get_mut(at)) else {
+                break;
+            };
+            let missed = round.saturating_sub(*next);
+            *next = round.saturating_add(1);
+            let oldest = schedule.at(number.saturating_sub(missed.saturating_mul(walkers)));
+            let points = self.pace.batch.saturating_mul(missed.saturating_add(1));
+            self.post(walker, car, points.min(POINTS_MAX), oldest.unwrap_or(intended)).await;
+            number = number.saturating_add(1);
         }
         self.latencies
     }
@@ -155,15 +189,16 @@ impl Sender {
         }
     }
 
-    async fn post(&mut self, walker: &mut Walker, car: &Car, intended: Instant) {
+    /// Posts the walker's next points. The latency counts from when the oldest was to be sent.
+    async fn post(&mut self, walker: &mut Walker, car: &Car, points: u32, intended: Instant) {
         if walker.bearer.is_none() {
             self.fetch(walker).await;
         }
         let now = self.pace.epoch.elapsed();
-        let apart = Duration::from_secs_f64(1.0 / self.pace.pings_per_s.max(1.0));
-        let points: Vec<Ping> = (0..self.pace.batch)
+        let count = u64::from(points);
+        let points: Vec<Ping> = (0..points)
             .rev()
-            .map(|back| walker.ping(car, now, apart * back, &mut self.rng))
+            .map(|back| walker.ping(car, now, self.apart * back, &mut self.rng))
             .collect();
         let ask = ping_ask(walker.body(&points));
         let sent = Instant::now();
@@ -174,7 +209,7 @@ impl Sender {
         if answer.as_ref().is_ok_and(|answer| answer.status == 401) {
             walker.bearer = None;
         }
-        count_answer(&answer, u64::from(self.pace.batch), &self.ears.journal, &self.ears.pulse);
+        count_answer(&answer, count, &self.ears.journal, &self.ears.pulse);
     }
 }
 

@@ -178,6 +178,7 @@ async fn send(
         lines: load.connections,
         seed: load.seed,
         epoch: Instant::now(),
+        when_late: fleet::WhenLate::Queue,
     };
     let ears = fleet::Ears {
         journal: context.journal.clone(),

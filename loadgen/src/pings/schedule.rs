@@ -13,7 +13,6 @@ const TIMER_GRAIN: Duration = Duration::from_millis(1);
 pub struct Schedule {
     start: Instant,
     gap: Duration,
-    sent: u32,
 }
 
 impl Schedule {
@@ -26,14 +25,20 @@ impl Schedule {
         let gap = Duration::try_from_secs_f64(gap_s).unwrap_or(Duration::MAX);
         let offset = Duration::try_from_secs_f64(count(line) / per_second.max(f64::MIN_POSITIVE));
         let start = start.checked_add(offset.unwrap_or_default()).unwrap_or(start);
-        Self { start, gap, sent: 0 }
+        Self { start, gap }
     }
 
-    /// When the next request is to be sent; `None` when it never will be.
-    pub fn next_intended(&mut self) -> Option<Instant> {
-        let at = self.gap.checked_mul(self.sent).and_then(|after| self.start.checked_add(after));
-        self.sent = self.sent.saturating_add(1);
-        at
+    /// When request `number` is to be sent, from 0; `None` when it never will be.
+    #[must_use]
+    pub fn at(&self, number: u32) -> Option<Instant> {
+        self.gap.checked_mul(number).and_then(|after| self.start.checked_add(after))
+    }
+
+    /// How many requests should have been sent between two moments.
+    #[must_use]
+    pub fn missed(&self, since: Instant, now: Instant) -> u32 {
+        let late = now.saturating_duration_since(since).as_nanos();
+        u32::try_from(late / self.gap.as_nanos().max(1)).unwrap_or(u32::MAX)
     }
 }
 
@@ -55,8 +60,8 @@ mod tests {
         let start = Instant::now();
         let mut times: Vec<Duration> = (0..4)
             .flat_map(|line| {
-                let mut schedule = Schedule::new(start, 100.0, line, 4);
-                (0..25).map(move |_| schedule.next_intended().unwrap() - start)
+                let schedule = Schedule::new(start, 100.0, line, 4);
+                (0..25).map(move |number| schedule.at(number).unwrap() - start)
             })
             .collect();
         times.sort();
@@ -69,12 +74,12 @@ mod tests {
     #[test]
     fn a_stall_counts_for_every_request_that_it_held_up() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(start, 1000.0, 0, 1);
+        let schedule = Schedule::new(start, 1000.0, 0, 1);
         // The first answer takes a second; the others, sent after it one by one, take 1 ms each.
         let mut free_at = start;
         let mut latencies = Vec::new();
         for number in 0..500 {
-            let intended = schedule.next_intended().unwrap();
+            let intended = schedule.at(number).unwrap();
             let sent = free_at.max(intended);
             let took = if number == 0 { Duration::from_secs(1) } else { Duration::from_millis(1) };
             free_at = sent + took;
@@ -82,6 +87,14 @@ mod tests {
         }
         let held_up = latencies.iter().filter(|latency| **latency > Duration::from_millis(900));
         assert_eq!(held_up.count(), 500);
+    }
+
+    #[test]
+    fn who_is_late_knows_how_many_were_missed() {
+        let schedule = Schedule::new(Instant::now(), 100.0, 0, 1);
+        let first = schedule.at(0).unwrap();
+        let after = |ms| schedule.missed(first, first + Duration::from_millis(ms));
+        assert_eq!([0, 9, 10, 1005].map(after), [0, 0, 1, 100]);
     }
 
     #[test]
