@@ -1,7 +1,7 @@
 //! Everything that the audit compares: what phones were promised (journal), what is stored (log),
 //! what was charged (ledger, provider) and what was counted (location).
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::Context as _;
 use common::{
@@ -23,6 +23,8 @@ use crate::journal::{self, Entry, PingTotals, Promise};
 pub struct Evidence {
     /// All events.
     pub log: Log,
+    /// Trips of earlier runs, whose money may be in books of theirs.
+    pub earlier: BTreeSet<TripId>,
     /// Every 2xx that a phone received for a command.
     pub promises: Vec<Promise>,
     /// What the rider service wrote in its own store.

@@ -1,5 +1,5 @@
-//! Gathers the evidence of one run and audits it. A broker or store may hold earlier runs: what
-//! began before the marks were taken is left out.
+//! Gathers the evidence and audits it. The log may hold earlier runs: it is audited whole, but money
+//! and pings from before the marks may be in books that are not there any more.
 
 use std::{
     collections::BTreeSet,
@@ -7,32 +7,26 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use common::{
-    id::TripId,
-    nats::Nats,
-    stream::{DRIVER, RIDER, TRIP},
-};
+use common::{contract::v1, id::TripId, nats::Nats, stream::TRIP};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{
     Verdict,
     evidence::{Evidence, Ledger, PingEvidence, ProviderCharge, counted_pings, promises},
+    facts::TripFacts,
     log::{Entry, Log},
     settle::{Unsettled, settle},
-    timeline::rider_trip,
 };
 use crate::client::{Ask, HttpClient, Service};
 
 /// How often the log is read on while something still happens.
 const READINGS_MAX: u32 = 5;
 
-/// Where the streams and the ping counts stood when a run began.
+/// Where the trips and the ping counts stood when a run began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marks {
     trips: u64,
-    drivers: u64,
-    riders: u64,
     pings: u64,
 }
 
@@ -42,24 +36,15 @@ impl Marks {
     /// # Errors
     /// When the broker or `location` cannot be asked.
     pub async fn now(nats: &Nats) -> anyhow::Result<Self> {
-        Ok(Self {
-            trips: last_sequence(nats, TRIP).await?,
-            drivers: last_sequence(nats, DRIVER).await?,
-            riders: last_sequence(nats, RIDER).await?,
-            pings: counted_pings(nats).await?,
-        })
+        let trips = nats.admin.get_stream(TRIP).await?.cached_info().state.last_sequence;
+        Ok(Self { trips, pings: counted_pings(nats).await? })
     }
-}
-
-async fn last_sequence(nats: &Nats, stream: &str) -> anyhow::Result<u64> {
-    let stream = nats.admin.get_stream(stream).await?;
-    Ok(stream.cached_info().state.last_sequence)
 }
 
 /// Where the evidence is.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// What began before them is another run's.
+    /// What ended before them is another run's.
     pub since: Marks,
     /// What phones were promised.
     pub journal: Option<PathBuf>,
@@ -105,7 +90,7 @@ pub async fn examine(
     if let Some(payments) = &sources.payments {
         evidence.provider = Some(charges(payments).await?);
     }
-    leave_out_earlier_runs(&mut evidence, sources.since);
+    evidence.earlier = earlier(&evidence.log, sources.since);
     let judge = move || (Verdict::of(&evidence), evidence.log);
     let (verdict, log) = tokio::task::spawn_blocking(judge).await?;
     Ok(Examined { verdict, log, unsettled })
@@ -144,36 +129,14 @@ async fn charges(payments: &Service) -> anyhow::Result<Vec<ProviderCharge>> {
     Ok(answer.parse::<List>().context("the payment provider's list")?.charges)
 }
 
-fn leave_out_earlier_runs(evidence: &mut Evidence, since: Marks) {
-    let log = &mut evidence.log;
-    let mut earlier: BTreeSet<TripId> = BTreeSet::new();
-    log.riders.retain(|entry| {
-        let is_ours = entry.sequence > since.riders;
-        if let Some(trip) = rider_trip(&entry.event).filter(|_| !is_ours) {
-            earlier.insert(trip);
-        }
-        is_ours
-    });
-    log.trips.retain(|trip, entries| {
-        let is_ours = !earlier.contains(trip) && began_after(entries, since.trips);
-        if !is_ours {
-            earlier.insert(*trip);
-        }
-        is_ours
-    });
-    log.riders.retain(|entry| rider_trip(&entry.event).is_none_or(|trip| !earlier.contains(&trip)));
-    log.drivers.retain(|_, entries| began_after(entries, since.drivers));
-    if let Some(ledger) = &mut evidence.ledger {
-        ledger.charges.retain(|charge| !earlier.contains(&charge.trip));
-    }
-    if let Some(provider) = &mut evidence.provider {
-        let trip = |reference: &str| reference.split(':').next()?.parse::<TripId>().ok();
-        provider.retain(|it| trip(&it.reference).is_none_or(|trip| !earlier.contains(&trip)));
-    }
-}
-
-fn began_after<E>(entries: &[Entry<E>], mark: u64) -> bool {
-    entries.first().is_some_and(|entry| entry.sequence > mark)
+/// The trips that were over before the run began.
+fn earlier(log: &Log, since: Marks) -> BTreeSet<TripId> {
+    let was_over = |entries: &[Entry<v1::TripEvent>]| {
+        let last = entries.iter().rev().find(|entry| entry.sequence <= since.trips);
+        let state = last.and_then(|entry| entry.event.state.as_ref());
+        state.is_some_and(|state| TripFacts::carried(state).is_over())
+    };
+    log.trips.iter().filter(|(_, entries)| was_over(entries)).map(|(trip, _)| *trip).collect()
 }
 
 impl Sources {
@@ -196,24 +159,27 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
-    use super::{Marks, leave_out_earlier_runs};
-    use crate::audit::tests::a_ride;
+    use super::{Marks, earlier};
+    use crate::audit::{Verdict, tests::a_ride};
 
     #[test]
-    fn what_began_before_the_run_is_left_out_with_its_money() {
+    fn a_trip_that_was_over_before_the_run_may_be_missing_in_new_books() {
         let mut evidence = a_ride();
-        let since = Marks { trips: 1_000, drivers: 1_000, riders: 1_000, pings: 0 };
-        leave_out_earlier_runs(&mut evidence, since);
-        assert!(evidence.log.is_empty());
-        assert_eq!(evidence.ledger.map(|ledger| ledger.charges.len()), Some(0));
-        assert_eq!(evidence.provider.map(|charges| charges.len()), Some(0));
+        evidence.earlier = earlier(&evidence.log, Marks { trips: 1_000, pings: 0 });
+        assert_eq!(evidence.earlier.len(), 1);
+        evidence.provider = Some(Vec::new());
+        evidence.ledger = Some(Default::default());
+        let verdict = Verdict::of(&evidence);
+        assert_eq!(verdict.violations, []);
+        assert_eq!(verdict.tallies.completed, 0);
     }
 
     #[test]
-    fn what_began_after_it_stays() {
+    fn a_trip_that_ended_in_the_run_must_be_in_its_books() {
         let mut evidence = a_ride();
-        leave_out_earlier_runs(&mut evidence, Marks::default());
-        assert_eq!(evidence.log.trips.len(), 1);
-        assert_eq!(evidence.provider.map(|charges| charges.len()), Some(1));
+        evidence.earlier = earlier(&evidence.log, Marks { trips: 5, pings: 0 });
+        assert!(evidence.earlier.is_empty());
+        evidence.provider = Some(Vec::new());
+        assert_eq!(Verdict::of(&evidence).violations.len(), 1);
     }
 }

@@ -15,11 +15,11 @@ pub struct Tallies {
     pub trips: u64,
     /// Drivers with a history.
     pub drivers: u64,
-    /// Trips that ended at their destination.
+    /// Trips of this run that ended at their destination.
     pub completed: u64,
-    /// Trips that were cancelled.
+    /// Trips of this run that were cancelled.
     pub cancelled: u64,
-    /// Trips for which nobody was found.
+    /// Trips of this run for which nobody was found.
     pub unfulfilled: u64,
     /// Trips that go on.
     pub open: u64,
@@ -51,7 +51,9 @@ impl Tallies {
             pings_counted: evidence.pings.map_or(0, |pings| pings.counted),
             ..Self::default()
         };
-        for entries in evidence.log.trips.values() {
+        let of_this_run =
+            evidence.log.trips.iter().filter(|(trip, _)| !evidence.earlier.contains(trip));
+        for (_, entries) in of_this_run {
             let state = entries.last().and_then(|entry| entry.event.state.as_ref());
             match state.map(TripFacts::carried).unwrap_or_default().phase {
                 TripPhase::Completed => tallies.completed += 1,
