@@ -29,6 +29,9 @@ use crate::{
     ride::{self, RideConfig},
 };
 
+/// One Ctrl-C may arrive more than once: from the terminal and from whoever started us.
+const SAME_WISH: Duration = Duration::from_secs(1);
+
 /// A ride-sharing dispatch on one machine: without a command, the whole system with a city of
 /// phones that drives it, until Ctrl-C, and an audit at the end.
 #[derive(Debug, Parser)]
@@ -126,9 +129,10 @@ struct AuditArgs {
     /// The broker that has the log.
     #[arg(long, env = "NATS_URL")]
     nats_url: String,
-    /// The journal of the phones; what they were promised is not compared if left out.
-    #[arg(long)]
-    journal: Option<PathBuf>,
+    /// A journal of phones; once for each of those that sent pings to these services. What phones
+    /// were promised is not compared if left out.
+    #[arg(long = "journal")]
+    journals: Vec<PathBuf>,
     /// The rider service's store; the ledger is not compared if left out.
     #[arg(long, env = "RIDER_STORE")]
     rider_store: Option<PathBuf>,
@@ -202,11 +206,15 @@ where
         asked = common::shutdown::asked_to_stop() => asked?,
     }
     stop.cancel();
+    let again = async {
+        tokio::time::sleep(SAME_WISH).await;
+        common::shutdown::asked_to_stop().await
+    };
     tokio::select! {
         ended = &mut work => ended,
-        again = common::shutdown::asked_to_stop() => {
+        again = again => {
             again?;
-            anyhow::bail!("stopped at once, without an audit");
+            anyhow::bail!("stopped at once: what was under way is not finished");
         }
     }
 }
@@ -255,7 +263,7 @@ async fn audit(args: AuditArgs) -> anyhow::Result<bool> {
     let nats = demo::connect(&args.nats_url, "loadgen-audit").await?;
     let sources = Sources {
         since: Marks::default(),
-        journal: args.journal,
+        journals: args.journals,
         rider_store: args.rider_store,
         payments: args.payments_url,
     };

@@ -18,7 +18,10 @@ use super::{
     log::{Entry, Log},
     settle::{Unsettled, settle},
 };
-use crate::client::{Ask, HttpClient, Service};
+use crate::{
+    client::{Ask, HttpClient, Service},
+    journal::PingTotals,
+};
 
 /// How often the log is read on while something still happens.
 const READINGS_MAX: u32 = 5;
@@ -46,8 +49,8 @@ impl Marks {
 pub struct Sources {
     /// What ended before them is another run's.
     pub since: Marks,
-    /// What phones were promised.
-    pub journal: Option<PathBuf>,
+    /// What phones were promised: the journals of all that sent pings since the marks.
+    pub journals: Vec<PathBuf>,
     /// The rider service's books.
     pub rider_store: Option<PathBuf>,
     /// The payment provider.
@@ -76,11 +79,16 @@ pub async fn examine(
 ) -> anyhow::Result<Examined> {
     let mut evidence = Evidence::default();
     let unsettled = read_at_rest(nats, sources, &mut evidence.log, deadline).await?;
-    if let Some(journal) = sources.journal.clone() {
+    if !sources.journals.is_empty() {
         let counted = counted_pings(nats).await?.saturating_sub(sources.since.pings);
-        let (promised, answered) =
-            tokio::task::spawn_blocking(move || promises(&journal)).await??;
-        evidence.promises = promised;
+        let mut answered = PingTotals::default();
+        for journal in sources.journals.clone() {
+            let (promised, pings) =
+                tokio::task::spawn_blocking(move || promises(&journal)).await??;
+            evidence.promises.extend(promised);
+            answered.accepted += pings.accepted;
+            answered.unknown += pings.unknown;
+        }
         evidence.pings = Some(PingEvidence { answered, counted });
     }
     if let Some(store) = sources.rider_store.clone() {
@@ -150,7 +158,7 @@ impl Sources {
     ) -> Self {
         Self {
             since,
-            journal: Some(journal.to_owned()),
+            journals: vec![journal.to_owned()],
             rider_store: Some(rider_store.to_owned()),
             payments: Some(payments.clone()),
         }

@@ -124,7 +124,7 @@ pub async fn run_city(
     let nats = connect(nats_url, "loadgen").await?;
     let sources = Sources {
         since: Marks::now(&nats).await?,
-        journal: Some(journal),
+        journals: vec![journal],
         rider_store: audit.rider_store.clone(),
         payments: audit.payments_url.clone(),
     };
