@@ -64,9 +64,6 @@ impl Demand {
     fn next_at(&mut self) -> Option<Duration> {
         let peak = self.profile.peak();
         let peak_per_s = self.rate.rides_per_minute / 60.0 * peak;
-        if peak_per_s <= 0.0 {
-            return None;
-        }
         loop {
             let gap: f64 = Exp1.sample(&mut self.rng);
             self.at_s += gap / peak_per_s;
@@ -83,6 +80,9 @@ impl Iterator for Demand {
     type Item = Wish;
 
     fn next(&mut self) -> Option<Wish> {
+        if self.rate.rides_per_minute <= 0.0 {
+            return None;
+        }
         let number = self.number;
         self.number += 1;
         let pickup = self.streets.draw_place(&mut self.rng);
@@ -121,6 +121,11 @@ mod tests {
     fn wishes_come_in_the_order_of_their_times() {
         let times: Vec<Duration> = demand(1, RATE).take(100).map(|wish| wish.at).collect();
         assert!(times.is_sorted(), "{times:?}");
+    }
+
+    #[test]
+    fn a_city_without_riders_wants_nothing() {
+        assert_eq!(demand(7, Rate { rides_per_minute: 0.0, ..RATE }).next(), None);
     }
 
     #[test]
