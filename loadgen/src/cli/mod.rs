@@ -1,30 +1,25 @@
 //! The command line: which of loadgen's parts to run, and what its end means for the exit code.
 
+mod args;
+
 use std::{
     future::Future,
     io::{self, Write},
-    path::PathBuf,
     time::Duration,
 };
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
-use common::{
-    auth::Issuer,
-    clock::Clock,
-    telemetry::{self, TelemetryConfig},
-};
+use clap::Parser;
+use common::{auth::Issuer, clock::Clock, telemetry};
 use location::roads::{RoadGraph, Speed};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::args::{AuditArgs, Command, DemoArgs, PingArgs, ServiceCommand};
 use crate::{
     audit::{Marks, Sources, examine},
-    city::{CityConfig, streets::Streets},
-    client::Service,
-    demo::{self, DemoConfig},
-    payments::{self, PaymentsConfig},
-    pings::{self, PingLoad},
+    city::streets::Streets,
+    demo, payments, pings,
     report::write_json,
     ride::{self, RideConfig},
 };
@@ -41,117 +36,6 @@ pub struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     demo: DemoArgs,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Tell one ride from the request to the receipt, message by message.
-    Ride(RideArgs),
-    /// Drive a city of phones against services that already run.
-    City(CityArgs),
-    /// Put nothing but pings on the driver gateway, at a given rate.
-    Pings(PingArgs),
-    /// Compare what was promised, stored, charged and counted.
-    Audit(AuditArgs),
-    /// Run one of the services.
-    #[command(subcommand)]
-    Service(Box<ServiceCommand>),
-    /// Run the payment sandbox.
-    Payments(PaymentsArgs),
-    /// Make a pair of keys for development and print them as settings.
-    Keys,
-}
-
-#[derive(Debug, Subcommand)]
-enum ServiceCommand {
-    /// The gateway for drivers, and their duty.
-    Driver(driver::Config),
-    /// The gateway for riders, and payments.
-    Rider(rider::Config),
-    /// Where drivers are, and roads.
-    Location(location::Config),
-    /// The life of trips, and dispatch.
-    Trip(trip::Config),
-}
-
-#[derive(Debug, Args)]
-struct LogArgs {
-    /// What to log, such as `info` or `warn,trip=debug`.
-    #[arg(long, env = "RUST_LOG", default_value = "warn")]
-    log: String,
-}
-
-impl LogArgs {
-    fn start(&self) {
-        telemetry::start(&TelemetryConfig { log: self.log.clone(), log_json: false });
-    }
-}
-
-#[derive(Debug, Args)]
-struct DemoArgs {
-    #[command(flatten)]
-    demo: DemoConfig,
-    #[command(flatten)]
-    log: LogArgs,
-}
-
-#[derive(Debug, Args)]
-struct RideArgs {
-    #[command(flatten)]
-    ride: RideConfig,
-    #[command(flatten)]
-    log: LogArgs,
-}
-
-#[derive(Debug, Args)]
-struct CityArgs {
-    #[command(flatten)]
-    city: CityConfig,
-    #[command(flatten)]
-    audit: demo::CityAudit,
-    #[command(flatten)]
-    log: LogArgs,
-}
-
-#[derive(Debug, Args)]
-struct PingArgs {
-    #[command(flatten)]
-    load: PingLoad,
-    /// Write the report as JSON into this file, too.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    #[command(flatten)]
-    log: LogArgs,
-}
-
-#[derive(Debug, Args)]
-struct AuditArgs {
-    /// The broker that has the log.
-    #[arg(long, env = "NATS_URL")]
-    nats_url: String,
-    /// A journal of phones; once for each of those that sent pings to these services. What phones
-    /// were promised is not compared if left out.
-    #[arg(long = "journal")]
-    journals: Vec<PathBuf>,
-    /// The rider service's store; the ledger is not compared if left out.
-    #[arg(long, env = "RIDER_STORE")]
-    rider_store: Option<PathBuf>,
-    /// The payment sandbox; its list is not compared if left out.
-    #[arg(long, env = "PAYMENTS_URL")]
-    payments_url: Option<Service>,
-    /// Fail if fewer rides than this were completed.
-    #[arg(long, default_value_t = 0)]
-    expect_completed: u64,
-    #[command(flatten)]
-    log: LogArgs,
-}
-
-#[derive(Debug, Args)]
-struct PaymentsArgs {
-    #[command(flatten)]
-    payments: PaymentsConfig,
-    #[command(flatten)]
-    log: LogArgs,
 }
 
 /// Runs what the command line asks for. `false`: it ran, and what it found is not good.

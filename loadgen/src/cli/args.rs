@@ -1,0 +1,127 @@
+//! Every command and its flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use common::telemetry::{self, TelemetryConfig};
+
+use crate::{
+    city::CityConfig,
+    client::Service,
+    demo::{CityAudit, DemoConfig},
+    payments::PaymentsConfig,
+    pings::PingLoad,
+    ride::RideConfig,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Tell one ride from the request to the receipt, message by message.
+    Ride(RideArgs),
+    /// Drive a city of phones against services that already run.
+    City(CityArgs),
+    /// Put nothing but pings on the driver gateway, at a given rate.
+    Pings(PingArgs),
+    /// Compare what was promised, stored, charged and counted.
+    Audit(AuditArgs),
+    /// Run one of the services.
+    #[command(subcommand)]
+    Service(Box<ServiceCommand>),
+    /// Run the payment sandbox.
+    Payments(PaymentsArgs),
+    /// Make a pair of keys for development and print them as settings.
+    Keys,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceCommand {
+    /// The gateway for drivers, and their duty.
+    Driver(driver::Config),
+    /// The gateway for riders, and payments.
+    Rider(rider::Config),
+    /// Where drivers are, and roads.
+    Location(location::Config),
+    /// The life of trips, and dispatch.
+    Trip(trip::Config),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    /// What to log, such as `info` or `warn,trip=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "warn")]
+    pub(super) log: String,
+}
+
+impl LogArgs {
+    /// Starts logging.
+    pub(super) fn start(&self) {
+        telemetry::start(&TelemetryConfig { log: self.log.clone(), log_json: false });
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    #[command(flatten)]
+    pub(super) demo: DemoConfig,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RideArgs {
+    #[command(flatten)]
+    pub(super) ride: RideConfig,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CityArgs {
+    #[command(flatten)]
+    pub(super) city: CityConfig,
+    #[command(flatten)]
+    pub(super) audit: CityAudit,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PingArgs {
+    #[command(flatten)]
+    pub(super) load: PingLoad,
+    /// Write the report as JSON into this file, too.
+    #[arg(long)]
+    pub(super) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuditArgs {
+    /// The broker that has the log.
+    #[arg(long, env = "NATS_URL")]
+    pub(super) nats_url: String,
+    /// A journal of phones; once for each of those that sent pings to these services. What phones
+    /// were promised is not compared if left out.
+    #[arg(long = "journal")]
+    pub(super) journals: Vec<PathBuf>,
+    /// The rider service's store; the ledger is not compared if left out.
+    #[arg(long, env = "RIDER_STORE")]
+    pub(super) rider_store: Option<PathBuf>,
+    /// The payment sandbox; its list is not compared if left out.
+    #[arg(long, env = "PAYMENTS_URL")]
+    pub(super) payments_url: Option<Service>,
+    /// Fail if fewer rides than this were completed.
+    #[arg(long, default_value_t = 0)]
+    pub(super) expect_completed: u64,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PaymentsArgs {
+    #[command(flatten)]
+    pub(super) payments: PaymentsConfig,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
