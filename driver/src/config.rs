@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use common::{auth::AuthConfig, nats::NatsConfig, telemetry::TelemetryConfig};
 
-/// At 200,000 pings a minute over 16 partitions this makes frames of three instead of one and a half.
+/// The first ping of a frame waits this long, and with it its phone for the 202.
 const LINGER_MS: u64 = 10;
 const FRAME_PINGS: usize = 256;
 const FRAMES_IN_FLIGHT: usize = 256;
