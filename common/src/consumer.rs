@@ -88,6 +88,9 @@ pub struct Delivery {
     pub published: Timestamp,
     /// Which try this is; 1 is the first.
     pub attempt: i64,
+    /// Which delivery of its consumer this is. A gap says that in between somebody else was given
+    /// messages, or that some were lost on the way.
+    pub delivered: u64,
     /// How many more the consumer has to read.
     pub pending: u64,
     /// Its headers.
@@ -445,6 +448,7 @@ fn delivery(message: &jetstream::Message) -> Result<Delivery, async_nats::Error>
         sequence: info.stream_sequence,
         published: Timestamp::from(info.published),
         attempt: info.delivered,
+        delivered: info.consumer_sequence,
         pending: info.pending,
         headers: message.headers.clone().unwrap_or_default(),
         payload: message.payload.clone(),

@@ -19,7 +19,7 @@ pub mod shutdown;
 pub mod stream;
 pub mod subject;
 pub mod telemetry;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub mod testing;
 pub mod timer;
 pub mod view;

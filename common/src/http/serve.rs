@@ -88,7 +88,7 @@ fn fresh_trace() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
-/// Serves until shutdown, then lets open requests end within [`DRAIN_MAX`].
+/// Serves until shutdown, then lets open requests end within `DRAIN_MAX`.
 ///
 /// # Errors
 /// When the listener fails.

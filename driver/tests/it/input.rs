@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use axum::http::Method;
 use common::{
     auth::Role,
     id::{DriverId, SessionId},
     stream,
 };
-use hyper::Method;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -94,7 +94,7 @@ fn table() -> Vec<Case> {
 async fn what_cannot_be_has_a_code_and_stores_nothing() {
     let world = World::new().await;
     let phone = world.phone(DriverId::fresh());
-    let bearer = format!("Bearer {}", phone.token);
+    let bearer = phone.bearer();
     let headers = [("authorization", bearer.as_str()), JSON];
     for Case { method, path, body, problem: (status, code) } in table() {
         let shown = format!("{method} {path} {:.60}", body);
@@ -142,7 +142,7 @@ async fn only_a_driver_with_a_fresh_token_comes_in() {
             (phone(Role::Ops, 60), 403, "wrong_role"),
             (phone(Role::Driver, 0), 401, "token_expired"),
         ] {
-            let bearer = format!("Bearer {}", phone.token);
+            let bearer = phone.bearer();
             let headers = [("authorization", bearer.as_str()), JSON];
             phone.send(method.clone(), path, &headers, body).await.expect_problem(status, code);
         }

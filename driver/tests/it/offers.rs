@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use axum::http::Method;
 use common::{
     contract::v1::OfferStatus,
     event_store::Cause,
     id::{CommandId, OfferId},
 };
 use driver::domain::{Driver, DriverCommand, DriverEvent, OfferEnd};
-use hyper::Method;
 use serde_json::json;
 
 use crate::world::{World, offer, pair, release, terms, trip_with};
@@ -98,7 +98,7 @@ async fn an_offer_can_be_declined_without_a_body() {
     let world = World::new().await;
     let (_, phone, pair) = world.offered().await;
     let decline = format!("/v1/driver/offers/{}/decline", pair.offer);
-    let bearer = format!("Bearer {}", phone.token);
+    let bearer = phone.bearer();
     phone.send(Method::POST, &decline, &[("authorization", &bearer)], "").await.expect(200);
 }
 

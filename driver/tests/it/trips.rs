@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
+use axum::http::Method;
 use common::{
     contract::v1::{self, OfferStatus, trip_command::Kind, trip_reply::Outcome},
     id::{CommandId, DriverId, TripId},
     subject::TRIP_COMMANDS,
-    testing::deadline,
+    testing::{deadline, http::Answer},
 };
 use futures_util::StreamExt as _;
-use hyper::Method;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::{
-    phone::{Answer, Phone},
+    phone::Phone,
     world::{World, pair, trip_with},
 };
 

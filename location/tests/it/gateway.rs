@@ -1,21 +1,12 @@
 //! What is served over HTTP.
 
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use common::testing::http::HttpClient;
 
 use crate::fixture::Town;
 
 async fn get(town: &Town, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(&town.http).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: location\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
-    (status, body)
+    let answer = HttpClient::new(&format!("http://{}", town.http), String::new()).get(path).await;
+    (answer.status.as_u16(), answer.text)
 }
 
 #[tokio::test]

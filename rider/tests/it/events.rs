@@ -11,12 +11,12 @@ async fn a_feed_begins_with_a_snapshot_and_goes_on_with_each_event() {
     let phone = world.phone(&running);
     let trip = phone.ride("k").await;
     let mut feed = phone.follow(trip, None).await;
-    let snapshot = feed.next("snapshot").await;
+    let snapshot = feed.next_named("snapshot").await;
     assert_eq!(snapshot.id, None);
     assert_eq!(snapshot.body["status"], "matching");
 
     let sequence = world.assigned(trip, phone.rider, 3).await;
-    let event = feed.next("trip").await;
+    let event = feed.next_named("trip").await;
     assert_eq!(event.id, Some(sequence));
     assert_eq!(event.body["kind"], "trip.assigned");
     let seen = &event.body["trip"];
@@ -35,7 +35,7 @@ async fn a_phone_that_comes_back_gets_what_it_missed_in_order_and_nothing_twice(
     let trip = phone.ride("k").await;
     let first = world.assigned(trip, phone.rider, 3).await;
     let mut feed = phone.follow(trip, None).await;
-    assert_eq!(feed.next("snapshot").await.id, Some(first));
+    assert_eq!(feed.next_named("snapshot").await.id, Some(first));
     drop(feed);
 
     let mut missed = Vec::new();
@@ -45,7 +45,7 @@ async fn a_phone_that_comes_back_gets_what_it_missed_in_order_and_nothing_twice(
     let mut feed = phone.follow(trip, Some(first)).await;
     missed.push(world.completed(trip, phone.rider, 20, 13_850).await);
     for sequence in missed {
-        assert_eq!(feed.next("trip").await.id, Some(sequence));
+        assert_eq!(feed.next_named("trip").await.id, Some(sequence));
     }
 }
 
@@ -63,9 +63,9 @@ async fn events_that_pour_in_while_a_feed_opens_all_arrive() {
         sequences
     };
     let (sequences, mut feed) = tokio::join!(pour, phone.follow(trip, None));
-    let mut seen = feed.next("snapshot").await.id.unwrap_or(0);
+    let mut seen = feed.next_named("snapshot").await.id.unwrap_or(0);
     for sequence in sequences.into_iter().filter(|sequence| *sequence > seen).collect::<Vec<_>>() {
-        seen = feed.next("trip").await.id.unwrap();
+        seen = feed.next_named("trip").await.id.unwrap();
         assert_eq!(seen, sequence);
     }
 }
@@ -86,7 +86,7 @@ async fn the_position_of_the_assigned_driver_is_on_the_feed_and_in_the_trip() {
     let trip = phone.ride("k").await;
     world.assigned(trip, phone.rider, 3).await;
     let mut feed = phone.follow(trip, None).await;
-    let position = feed.next("position").await;
+    let position = feed.next_named("position").await;
     assert_eq!(position.id, None);
     assert_eq!(position.body["lat"], 57.71);
     assert_eq!(position.body["heading"], 90);
@@ -107,9 +107,9 @@ async fn a_stopping_service_ends_its_feeds() {
     let phone = world.phone(&running);
     let trip = phone.ride("k").await;
     let mut feed = phone.follow(trip, None).await;
-    feed.next("snapshot").await;
+    feed.next_named("snapshot").await;
     running.stop().await;
-    assert!(feed.any().await.is_none());
+    assert!(feed.next().await.is_none());
 }
 
 #[tokio::test]

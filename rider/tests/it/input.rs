@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use axum::http::Method;
 use common::auth::Role;
-use hyper::Method;
 use serde_json::json;
 
 use crate::{
@@ -210,7 +210,7 @@ async fn every_bad_request_has_its_code_and_leaves_nothing_behind() {
     let (phone, other) = (world.phone(&running), world.phone(&running));
     let foreign_trip = other.ride("k").await.to_string();
     let foreign_fare = other.quote().await;
-    let bearer = format!("Bearer {}", phone.token);
+    let bearer = phone.bearer();
     let cases = quote_cases(&bearer)
         .into_iter()
         .chain(caller_cases(&world, &phone))

@@ -29,7 +29,7 @@ async fn only_operations_come_in() {
         for role in [Role::Rider, Role::Driver] {
             world.console_as(role).get(&path).await.expect_problem(403, "wrong_role");
         }
-        let nobody = world.console().send(hyper::Method::GET, &path, &[], "").await;
+        let nobody = world.console().send(axum::http::Method::GET, &path, &[], "").await;
         nobody.expect_problem(401, "unauthenticated");
     }
     for action in ["close", "unlock-pin"] {

@@ -1,6 +1,9 @@
-//! For tests with I/O: a private real broker for each, and waiting for facts instead of sleeping.
+//! For tests with I/O: a private real broker for each, callers of gateways, and waiting for facts
+//! instead of sleeping.
 //! Where a broker cannot be had the test fails and says what would help; it is never skipped.
 #![allow(clippy::panic, reason = "a test fails by panicking; services are built without this")]
+
+pub mod http;
 
 use crate::broker::{Broker, BrokerError, Environment, Options};
 use std::error::Error;
