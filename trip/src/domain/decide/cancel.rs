@@ -127,6 +127,15 @@ pub(super) fn close(
             phase: Some(Phase::InProgress),
             fee: Money::zero(request.quote.fare.currency),
         })),
+        // Nobody came and nobody says so: no timer ends a trip at the kerb.
+        Trip::Arrived(Arrived { request, .. }) if !at_destination => {
+            Ok(Some(TripEvent::Cancelled {
+                by: Party::Operations,
+                reason: reason.clone(),
+                phase: Some(Phase::Arrived),
+                fee: Money::zero(request.quote.fare.currency),
+            }))
+        }
         Trip::Completed(_) if at_destination => NOTHING,
         Trip::Cancelled(cancelled) if !at_destination && cancelled.by == Party::Operations => {
             NOTHING

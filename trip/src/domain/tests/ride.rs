@@ -115,7 +115,20 @@ fn operations_close_a_ride_as_completed_or_cancelled() {
 }
 
 #[test]
-fn operations_close_only_what_is_on_the_road() {
+fn operations_cancel_a_trip_that_is_left_at_the_kerb() {
+    given(&at_the_pickup()).when(close(false)).then(cancelled(
+        Party::Operations,
+        "phone died",
+        Phase::Arrived,
+        0,
+    ));
+    given(&at_the_pickup())
+        .when(close(true))
+        .then_rejected(Rejection::WrongPhase { phase: Phase::Arrived });
+}
+
+#[test]
+fn operations_close_nothing_before_the_pickup() {
     given(&matching())
         .when(close(false))
         .then_rejected(Rejection::WrongPhase { phase: Phase::Matching });
