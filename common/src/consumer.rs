@@ -14,7 +14,6 @@ use async_nats::{
     jetstream::{
         self, AckKind,
         consumer::{Consumer, pull},
-        context::PublishErrorKind,
         message::PublishMessage,
     },
 };
@@ -29,7 +28,7 @@ use crate::{
     decider::Recorder,
     envelope::Envelope,
     event_store::ExecuteError,
-    nats::Nats,
+    nats::{self, Nats},
     stream::{
         ACK_WAIT, ConsumerKind, ConsumerSpec, OWNER_GROUP, PINGS_IN_FLIGHT, PULL_EXPIRES,
         TRIES_MAX, WORKER_IN_FLIGHT,
@@ -209,6 +208,10 @@ impl Reader {
     {
         let mut is_owner = false;
         let mut waiting: VecDeque<jetstream::Message> = VecDeque::new();
+        let mut drained = pin!(async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(DRAIN_MAX).await;
+        });
         let window = usize::try_from(PINGS_IN_FLIGHT).unwrap_or(usize::MAX);
         loop {
             let next = match waiting.pop_front() {
@@ -225,6 +228,10 @@ impl Reader {
                 tokio::select! {
                     biased;
                     () = &mut settled => break,
+                    () = &mut drained => {
+                        tracing::warn!(consumer = self.spec.name, "a message left to redelivery");
+                        return Ok(is_owner);
+                    }
                     next = messages.next(), if waiting.len() < window => match next {
                         Some(message) => waiting.push_back(message?),
                         None => return Err("the consumer ended".into()),
@@ -362,7 +369,7 @@ impl Reader {
             };
             match published {
                 Ok(()) => return,
-                Err(err) if err.kind() == PublishErrorKind::WrongLastSequence => return,
+                Err(err) if nats::is_wrong_sequence(&err) => return,
                 Err(err) => {
                     tracing::warn!(subject, error = %err, "no copy on the dead-letter queue yet");
                     tokio::time::sleep(pause).await;

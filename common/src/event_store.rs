@@ -21,7 +21,7 @@ use crate::{
     decider::{Recorded, Recorder},
     envelope::Envelope,
     id::{CommandId, EventId},
-    nats::Nats,
+    nats::{self, Nats},
 };
 
 /// How often a command is decided anew when others were faster or an outcome was unknown.
@@ -231,12 +231,26 @@ impl<D: Recorder> EventStore<D> {
         wish: &Wish<'_, D>,
     ) -> Result<Outcome<D>, ExecuteError<D>> {
         let mut loaded = self.load(id).await?;
+        // What an append of unknown fate expects to be the last sequence: while it is, that append
+        // may still be on its way.
+        let mut in_doubt = None;
         for _ in 0..ATTEMPTS_MAX {
-            match self.attempt(id, command_id, cause, wish, loaded).await? {
-                ControlFlow::Break(outcome) => return Ok(outcome),
+            let expected = Some(loaded.sequence);
+            match self.attempt(id, command_id, cause, wish, loaded).await {
+                // Time went on and the answer would be another one now, but not for what is on its
+                // way: it may come true after a refusal.
+                Ok(ControlFlow::Break(Outcome { event: None, .. }))
+                | Err(ExecuteError::Rejected { .. })
+                    if in_doubt == expected =>
+                {
+                    return Err(ExecuteError::Unsettled);
+                }
+                Ok(ControlFlow::Break(outcome)) => return Ok(outcome),
                 // Whatever happened, the log knows: my command is among its recent ones, or not.
-                ControlFlow::Continue(()) => loaded = self.load_from_leader(id).await?,
+                Ok(ControlFlow::Continue(())) => loaded = self.load_from_leader(id).await?,
+                Err(err) => return Err(err),
             }
+            in_doubt = expected;
         }
         Err(ExecuteError::Unsettled)
     }
@@ -353,6 +367,7 @@ impl<D: Recorder> EventStore<D> {
         message: PublishMessage,
     ) -> Result<Append, ExecuteError<D>> {
         let unavailable = |err: async_nats::jetstream::context::PublishError| match err.kind() {
+            _ if nats::is_wrong_sequence(&err) => Ok(Append::Unknown(err.to_string())),
             PublishErrorKind::TimedOut
             | PublishErrorKind::BrokenPipe
             | PublishErrorKind::WrongLastSequence => Ok(Append::Unknown(err.to_string())),

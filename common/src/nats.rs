@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use async_nats::{
     ConnectOptions, Event,
-    jetstream::{self, context::ContextBuilder},
+    jetstream::{
+        self, ErrorCode,
+        context::{ContextBuilder, PublishError, PublishErrorKind},
+    },
 };
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -170,6 +173,18 @@ impl Nats {
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
+}
+
+/// Whether a publish was refused because the subject's last sequence is another one than expected.
+/// A broker of several nodes has a second code for it, which the client does not know as one.
+#[must_use]
+pub fn is_wrong_sequence(err: &PublishError) -> bool {
+    let code = || {
+        let source = std::error::Error::source(err)?;
+        Some(source.downcast_ref::<jetstream::Error>()?.error_code())
+    };
+    err.kind() == PublishErrorKind::WrongLastSequence
+        || code() == Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
 }
 
 fn options(name: &str) -> ConnectOptions {

@@ -153,3 +153,25 @@ async fn what_was_handled_but_not_acknowledged_comes_again() {
     assert_eq!(second.lock().unwrap()[0].0, "once");
     assert!(second.lock().unwrap()[0].1 > 1, "the broker counted the first try");
 }
+
+#[tokio::test]
+async fn a_lane_stops_although_its_message_takes_for_ever() {
+    let (_broker, nats) = prepared().await;
+    publish(&nats, "stuck").await;
+    let (seen, shutdown) = (Seen::default(), CancellationToken::new());
+    let handler = {
+        let seen = seen.clone();
+        move |delivery: Delivery, _| {
+            note(&seen, &delivery);
+            std::future::pending::<Result<(), Failure>>()
+        }
+    };
+    let lane = consumer::run(&nats, stream::TRIP_REQUESTS, shutdown.clone(), handler);
+    let watch = async {
+        eventually("it was seen", async || !seen.lock().unwrap().is_empty()).await;
+        shutdown.cancel();
+    };
+    let both = async { tokio::join!(lane, watch).0 };
+    let ended = tokio::time::timeout(deadline::RECOVERY, both).await;
+    ended.expect("the lane stops").unwrap();
+}

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     AddAndWait(Duration),
     /// Adds one and makes the timer pointless.
     AddAndGoOn,
+    /// Adds one, unless it is later than that.
+    AddBefore(Timestamp),
     TimeOver,
 }
 
@@ -49,6 +51,7 @@ pub(crate) enum Event {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Rejection {
     Full,
+    Late,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +85,8 @@ impl Decider for Counter {
         match command {
             Command::TimeOver => Ok((!state.is_over).then_some(Event::TimedOut)),
             _ if state.count >= LIMIT => Err(Rejection::Full),
-            Command::Add => Ok(Some(Event::Added)),
+            Command::AddBefore(deadline) if *deadline < now => Err(Rejection::Late),
+            Command::Add | Command::AddBefore(_) => Ok(Some(Event::Added)),
             Command::AddAndWait(span) => Ok(Some(Event::WaitStarted(now.plus(*span)))),
             Command::AddAndGoOn => Ok(Some(Event::WentOn)),
         }

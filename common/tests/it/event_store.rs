@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::{Subscriber, jetstream::stream::Config};
 use common::{
     event_store::{Cause, EventStore, ExecuteError},
     id::{CommandId, TripId},
@@ -11,7 +12,7 @@ use common::{
     testing::{self, TestBroker, deadline, eventually_within},
     timer,
 };
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::counter::{Command, Counter, Event, LIMIT, Rejection};
@@ -86,6 +87,55 @@ async fn the_same_command_from_two_places_at_once_happens_once() {
     let both = join_all((0..2).map(|_| store.execute(id, command, &cause, &Command::Add))).await;
     assert_eq!(both.into_iter().filter(|one| one.as_ref().unwrap().event.is_some()).count(), 1);
     assert_eq!(messages(&nats, "trip.event.>").await, 1);
+}
+
+/// A stream that hears nothing, and a listener who hears all.
+async fn deafen(nats: &Nats) -> Subscriber {
+    nats.admin.delete_stream(stream::TRIP).await.unwrap();
+    let deaf = Config {
+        name: stream::TRIP.to_owned(),
+        subjects: vec!["nowhere".to_owned()],
+        allow_direct: true,
+        ..Config::default()
+    };
+    nats.admin.create_stream(deaf).await.unwrap();
+    let listener = nats.client.subscribe("trip.event.>").await.unwrap();
+    nats.client.flush().await.unwrap();
+    listener
+}
+
+#[tokio::test]
+async fn a_race_lost_on_several_nodes_is_one_to_run_again() {
+    let Fixture { store, nats, broker: _broker } = fixture().await;
+    let mut events = deafen(&nats).await;
+    let answering = async {
+        // As a leader answers while another append to the subject is under way.
+        let lost = r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#;
+        while let Some(event) = events.next().await {
+            nats.client.publish(event.reply.unwrap(), lost.into()).await.unwrap();
+        }
+    };
+    let (id, cause) = (TripId::fresh(), Cause::default());
+    tokio::select! {
+        tried = store.execute(id, CommandId::fresh(), &cause, &Command::Add) => {
+            assert!(matches!(tried, Err(ExecuteError::Unsettled)), "{tried:?}");
+        }
+        () = answering => panic!("the listener is gone"),
+    }
+}
+
+#[tokio::test]
+async fn what_may_still_be_on_its_way_is_not_refused_for_being_late() {
+    let Fixture { store, nats, broker: _broker } = fixture().await;
+    // Events vanish on their way: somebody listens to the subject, and it is not the stream.
+    let _listener = deafen(&nats).await;
+    let soon = Command::AddBefore(nats.clock.now().plus(Duration::from_secs(1)));
+    let tried = store.execute(TripId::fresh(), CommandId::fresh(), &Cause::default(), &soon).await;
+    assert!(matches!(tried, Err(ExecuteError::Unsettled)), "{tried:?}");
+    let late = Command::AddBefore(nats.clock.now());
+    let refused =
+        store.execute(TripId::fresh(), CommandId::fresh(), &Cause::default(), &late).await;
+    assert!(matches!(refused, Err(ExecuteError::Rejected { rejection: Rejection::Late, .. })));
 }
 
 #[tokio::test]
