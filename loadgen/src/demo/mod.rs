@@ -100,7 +100,11 @@ pub async fn run(mut config: DemoConfig, stop: CancellationToken) -> anyhow::Res
     conclude(&report, &processes, Some(&examined), config.json.as_deref())?;
     say_if_few(&voice, examined.verdict.tallies.completed, config.expect_completed);
     stopped?;
-    Ok(is_good(&examined, config.expect_completed))
+    let is_good = is_good(&examined, config.expect_completed);
+    if !is_good {
+        voice.say(&format!("streams, books and journal are left in {}", dir.keep().display()));
+    }
+    Ok(is_good)
 }
 
 /// Runs a city against services that run already, and audits it where the broker is known.
@@ -177,7 +181,7 @@ fn introduce(voice: &Voice, addresses: &Addresses, dir: &Path) {
         voice.say(&format!("{name:<11} {service} (API: {service}/docs)"));
     }
     voice.say(&format!("payments    {}", addresses.payments));
-    voice.say(&format!("kept in     {}", dir.display()));
+    voice.say(&format!("streams in  {}", dir.display()));
 }
 
 /// What the run costs: the broker is a process, services and city are threads of this one.

@@ -42,4 +42,13 @@ impl RunDir {
             Self::Temporary(dir) => dir.path(),
         }
     }
+
+    /// Leaves a temporary directory behind, for somebody to look into.
+    #[must_use]
+    pub fn keep(self) -> PathBuf {
+        match self {
+            Self::Kept(dir) => dir,
+            Self::Temporary(dir) => dir.keep(),
+        }
+    }
 }
