@@ -7,6 +7,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use common::{
@@ -31,6 +32,8 @@ use crate::{
     tally::Tally,
 };
 
+/// A partition that this process reads, or of which nothing comes, is never so far behind.
+const BEHIND: Duration = Duration::from_secs(3);
 /// A heading in degrees as a byte: 256 to the circle.
 const HEADINGS: u32 = 256;
 const CIRCLE_DEG: u32 = 360;
@@ -65,6 +68,10 @@ pub(crate) struct Reading {
     pub(crate) tally: Tally,
     /// The newest frame that was read, counted or not.
     newest: u64,
+    /// The checkpoint that this process knows: its sequence in the stream `LOCATION`.
+    pub(crate) checkpoint: u64,
+    /// Which delivery comes next if nobody else gets one.
+    pub(crate) next_delivery: Option<u64>,
 }
 
 /// A frame as the stream has it.
@@ -170,6 +177,11 @@ impl City {
         u32::try_from(self.partitions.all().filter(is_current).count()).unwrap_or(u32::MAX)
     }
 
+    /// Whether a partition has not been read for a moment, as one that another replica reads.
+    pub(crate) fn is_behind(&self, partition: u32, now: Timestamp) -> bool {
+        now.since(self.watermark(partition)) > BEHIND
+    }
+
     pub(crate) fn liveness(&self, seen: &Sighting) -> Liveness {
         self.patience.liveness(seen.heard_at, self.watermark(seen.partition))
     }
@@ -179,16 +191,24 @@ impl City {
         seen.activity == crate::index::Activity::Idle && self.liveness(seen) == Liveness::Live
     }
 
-    /// All partitions' counts: pings, malformed frames, frames that came again.
-    pub(crate) fn counts(&self) -> (Counts, u64, u64) {
-        self.partitions.all().filter_map(|partition| self.reading(partition)).fold(
-            (Counts::default(), 0, 0),
-            |(mut counts, malformed, again), reading| {
-                counts += reading.tally.counts;
-                let tally = &reading.tally;
-                (counts, malformed + tally.malformed_frames, again + tally.redelivered_frames)
-            },
-        )
+    /// All partitions' counts: pings, malformed frames, frames that came again. Of a partition that
+    /// another replica reads, what that one stored counts if it is more.
+    pub(crate) fn counts(&self, elsewhere: &HashMap<u32, Tally>) -> (Counts, u64, u64) {
+        self.partitions
+            .all()
+            .filter_map(|partition| Some((partition, self.reading(partition)?)))
+            .fold(
+                (Counts::default(), 0, 0),
+                |(mut counts, malformed, again), (partition, reading)| {
+                    let own = &reading.tally;
+                    let other = elsewhere
+                        .get(&partition)
+                        .filter(|other| own.frames.newest() < other.frames.newest());
+                    let tally = other.unwrap_or(own);
+                    counts += tally.counts;
+                    (counts, malformed + tally.malformed_frames, again + tally.redelivered_frames)
+                },
+            )
     }
 
     /// Reads a frame: classes its pings, moves the index, counts, once. A frame that was read
@@ -269,6 +289,14 @@ impl City {
 }
 
 impl Reading {
+    /// Takes over what is stored, unless more than that was counted here.
+    pub(crate) fn take_over(&mut self, stored: Tally, checkpoint: u64) {
+        self.checkpoint = checkpoint;
+        if self.tally.frames.newest() < stored.frames.newest() {
+            self.tally = stored;
+        }
+    }
+
     /// The newest frame that was read.
     pub(crate) fn newest(&self) -> u64 {
         self.newest.max(self.tally.frames.newest())

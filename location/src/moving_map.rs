@@ -1,7 +1,7 @@
 //! The moving map: once a second, the cars that changed, packed. Whoever begins to look sees every
 //! car within ten seconds, because a tenth of those that did not change is sent too.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{clock::Timestamp, contract::v1, nats::Nats, subject};
 use prost::Message as _;
@@ -82,7 +82,7 @@ impl Packer {
     fn new(city: &City, at: Timestamp) -> Self {
         let frame = v1::LocationFrame {
             at_us: at.micros(),
-            counts: Some(city.counts().0.into()),
+            counts: Some(city.counts(&HashMap::new()).0.into()),
             ..v1::LocationFrame::default()
         };
         Self { frame, last: E7 { lat: 0, lng: 0 } }

@@ -1,6 +1,6 @@
 //! Reading pings: the recent past first, then what comes; and up to when each partition was read.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
     consumer::PullConsumer,
@@ -17,7 +17,10 @@ use common::{
 use futures_util::future::{join_all, try_join_all};
 use tokio_util::sync::CancellationToken;
 
-use crate::city::{City, Frame};
+use crate::{
+    checkpoint,
+    city::{City, Frame},
+};
 
 /// Whoever was heard within this time is known after a start.
 const REPLAY: Duration = Duration::from_secs(90);
@@ -33,11 +36,17 @@ pub(crate) async fn run(
     if shutdown.run_until_cancelled(Box::pin(replay(nats, city))).await.transpose()?.is_none() {
         return Ok(());
     }
-    let reader = Arc::clone(city);
+    let reader = (nats.clone(), Arc::clone(city));
     let lanes =
         consumer::run(nats, LOCATION_PINGS, shutdown.clone(), move |delivery, partition| {
-            let read = read(&reader, &delivery, partition);
-            std::future::ready(read.map_err(consumer::Failure::from))
+            let (nats, city) = reader.clone();
+            async move {
+                if is_take_over(&city, &delivery, partition) {
+                    let caught_up = catch_up(&nats, &city, &delivery, partition).await;
+                    caught_up.map_err(consumer::Failure::Transient)?;
+                }
+                Ok(read(&city, &delivery, partition)?)
+            }
         });
     tokio::try_join!(lanes, probe(nats, city, shutdown.clone()))?;
     Ok(())
@@ -61,6 +70,54 @@ fn read(
         payload: &delivery.payload,
     };
     city.read(&frame)
+}
+
+/// Whether others may have been given messages of this partition since the last one that came here.
+fn is_take_over(city: &City, delivery: &Delivery, partition: u32) -> bool {
+    let Some(mut reading) = city.reading(partition) else { return false };
+    let expected = reading.next_delivery.replace(delivery.delivered.saturating_add(1));
+    expected != Some(delivery.delivered)
+}
+
+/// Takes a partition over from whoever read it: first what they stored, then what they counted
+/// since, which only the stream has.
+async fn catch_up(
+    nats: &Nats,
+    city: &City,
+    delivery: &Delivery,
+    partition: u32,
+) -> anyhow::Result<()> {
+    let caught_up = read_up_to(nats, city, delivery.sequence, partition).await;
+    if caught_up.is_err()
+        && let Some(mut reading) = city.reading(partition)
+    {
+        // Not yet: the next try is the take-over.
+        reading.next_delivery = None;
+    }
+    caught_up
+}
+
+async fn read_up_to(nats: &Nats, city: &City, end: u64, partition: u32) -> anyhow::Result<()> {
+    checkpoint::take_over(nats, city, partition).await?;
+    let stream = nats.jetstream.get_stream_no_info(PINGS).await?;
+    let subject = subject::ping(partition);
+    let mut next = city.reading(partition).map_or(0, |reading| reading.newest()) + 1;
+    while next < end {
+        let message = match stream.direct_get_next_for_subject(subject.clone(), Some(next)).await {
+            Ok(message) if message.sequence < end => message,
+            Ok(_) => break,
+            Err(err) if err.kind() == DirectGetErrorKind::NotFound => break,
+            Err(err) => return Err(err.into()),
+        };
+        next = message.sequence + 1;
+        city.replay(&Frame {
+            partition,
+            sequence: message.sequence,
+            published: Timestamp::from(message.time),
+            payload: &message.payload,
+        });
+    }
+    Ok(())
 }
 
 /// Reads the last [`REPLAY`] without acks, and from farther back what nobody has counted yet. All
@@ -87,7 +144,7 @@ async fn replay(nats: &Nats, city: &City) -> anyhow::Result<()> {
     city.set_replayed();
     tracing::info!(
         drivers = city.index.driver_count(),
-        pings = city.counts().0.total(),
+        pings = city.counts(&HashMap::new()).0.total(),
         duration_ms = u64::try_from(nats.clock.now().since(began).as_millis()).unwrap_or(u64::MAX),
         "positions of the last {} s read back",
         REPLAY.as_secs(),

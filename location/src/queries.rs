@@ -1,7 +1,11 @@
 //! Questions that others ask over core NATS, and their answers: who is near, which way, how scarce
 //! cars are, where a driver is, how pings were counted.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_nats::{HeaderMap, Message, Subscriber};
 use common::{
@@ -12,14 +16,16 @@ use common::{
     nats::Nats,
     subject,
 };
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::join_all, stream};
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    checkpoint::stored_tally,
     city::{City, heading_degrees},
     domain::surge::{index_cells, neighbourhood, surge_cell},
     index::{DriverIndex as _, Near},
+    tally::Tally,
 };
 
 /// Replicas share the questions that each can answer alone.
@@ -37,6 +43,8 @@ const BY_AIR_LEAST: usize = 16;
 const QUOTE_CARS: usize = 12;
 /// No car is sent, and no quote counts on one, that is farther away in time.
 const ETA_MAX: Duration = Duration::from_secs(1800);
+/// How long a replica that does not read a driver's partition waits for the one that does.
+const OTHERS_FIRST: Duration = Duration::from_millis(50);
 /// What a refused question is answered with, as NATS services do.
 const ERROR_HEADER: &str = "Nats-Service-Error";
 const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
@@ -60,11 +68,13 @@ pub(crate) async fn run(
 }
 
 async fn subscribe(nats: &Nats) -> anyhow::Result<Vec<Subscriber>> {
-    // Every replica answers this one for its own partitions, and the asker puts them together.
-    let mut subscribers = vec![nats.client.subscribe(subject::QUERY_CANDIDATES).await?];
-    for subject in
-        [subject::QUERY_ROUTE, subject::QUERY_SUPPLY, subject::QUERY_DRIVER, subject::QUERY_COUNTS]
-    {
+    // Every replica answers these for its own partitions: of candidates the asker puts them together,
+    // of a driver the first to answer knows best.
+    let mut subscribers = vec![
+        nats.client.subscribe(subject::QUERY_CANDIDATES).await?,
+        nats.client.subscribe(subject::QUERY_DRIVER).await?,
+    ];
+    for subject in [subject::QUERY_ROUTE, subject::QUERY_SUPPLY, subject::QUERY_COUNTS] {
         subscribers.push(nats.client.queue_subscribe(subject, QUEUE_GROUP.to_owned()).await?);
     }
     // Whoever learns that this service is ready may ask at once.
@@ -79,8 +89,18 @@ async fn answer(nats: &Nats, city: &Arc<City>, radius_m: f64, message: Message) 
     let payload = message.payload;
     let query = Query { city: Arc::clone(city), radius_m, now };
     let answered = match subject.as_str() {
-        subject::QUERY_DRIVER => query.driver(&payload),
-        subject::QUERY_COUNTS => Ok(query.counts()),
+        subject::QUERY_DRIVER => {
+            let driver = query.driver(&payload);
+            if driver.as_ref().is_ok_and(|(partition, _)| city.is_behind(*partition, now)) {
+                // Whoever reads the partition knows better, and answers first.
+                tokio::time::sleep(OTHERS_FIRST).await;
+            }
+            driver.map(|(_, reply)| reply)
+        }
+        subject::QUERY_COUNTS => {
+            let elsewhere = counted_elsewhere(nats, city, now).await;
+            Ok(query.counts(&elsewhere))
+        }
         // A search on the roads takes up to some milliseconds: not on the threads that do the I/O.
         _ => {
             let asked = subject.clone();
@@ -102,6 +122,20 @@ async fn answer(nats: &Nats, city: &Arc<City>, radius_m: f64, message: Message) 
     if let Err(err) = sent {
         tracing::debug!(subject, error = %err, "answer not sent");
     }
+}
+
+/// What other replicas counted of the partitions that they read, as they stored it last.
+async fn counted_elsewhere(nats: &Nats, city: &City, now: Timestamp) -> HashMap<u32, Tally> {
+    let others = city.partitions.all().filter(|partition| city.is_behind(*partition, now));
+    let stored = others.map(async |partition| match stored_tally(nats, partition).await {
+        Ok(Some((tally, _))) => Some((partition, tally)),
+        Ok(None) => None,
+        Err(err) => {
+            tracing::debug!(partition, error = %err, "not known what others counted");
+            None
+        }
+    });
+    join_all(stored).await.into_iter().flatten().collect()
 }
 
 struct Query {
@@ -214,7 +248,8 @@ impl Query {
         Ok(reply.encode_to_vec())
     }
 
-    fn driver(&self, payload: &[u8]) -> Result<Vec<u8>, Malformed> {
+    /// What is known of a driver, and in which partition that is.
+    fn driver(&self, payload: &[u8]) -> Result<(u32, Vec<u8>), Malformed> {
         let request: v1::DriverPositionRequest =
             contract::decode("driver position request", payload)?;
         let driver: DriverId = contract::id("driver id", &request.driver_id)?;
@@ -243,11 +278,11 @@ impl Query {
             },
             None => counted,
         };
-        Ok(reply.encode_to_vec())
+        Ok((partition, reply.encode_to_vec()))
     }
 
-    fn counts(&self) -> Vec<u8> {
-        let (counts, malformed_frames, redelivered_frames) = self.city.counts();
+    fn counts(&self, elsewhere: &HashMap<u32, Tally>) -> Vec<u8> {
+        let (counts, malformed_frames, redelivered_frames) = self.city.counts(elsewhere);
         v1::CountsReply {
             counts: Some(counts.into()),
             drivers: u64::from(self.city.index.driver_count()),

@@ -87,6 +87,30 @@ async fn counts_go_on_after_a_stop_and_after_a_crash() {
 }
 
 #[tokio::test]
+async fn a_replica_that_takes_over_counts_on_from_what_the_other_counted() {
+    let mut town = Town::start().await;
+    let (a, b) = (driver(0, 0), driver(1, 0));
+    town.ping(a, 1, place(0.0, 0.0)).await;
+    town.counted(1).await;
+    let first = town.begin_another().await;
+    for seq in 2..=10 {
+        town.ping(a, seq, place(0.0, 0.0)).await;
+        town.ping(b, seq, place(50.0, 0.0)).await;
+    }
+    // Whichever is asked: the one that reads these, or the one that knows them by their count.
+    town.counted(19).await;
+    first.cancel();
+    town.one_has_stopped().await;
+    town.ping(a, 11, place(0.0, 0.0)).await;
+    town.ping(b, 11, place(50.0, 0.0)).await;
+    town.counted(21).await;
+    // What was taken over is stored, too.
+    town.stop().await;
+    town.begin().await;
+    town.counted(21).await;
+}
+
+#[tokio::test]
 async fn counts_go_on_when_the_broker_was_killed() {
     let mut town = Town::start().await;
     let (a, b) = (driver(0, 0), driver(1, 0));

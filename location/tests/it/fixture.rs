@@ -97,6 +97,26 @@ impl Town {
         self.answers().await;
     }
 
+    /// Starts another replica beside the one that runs, and gives what stops that one.
+    pub(crate) async fn begin_another(&mut self) -> CancellationToken {
+        let first = self.shutdown.clone();
+        self.begin().await;
+        eventually_within(deadline::RECOVERY, "the second replica is ready", async || {
+            testing::http::HttpClient::new(&format!("http://{}", self.http), String::new())
+                .get("/readyz")
+                .await
+                .status
+                .is_success()
+        })
+        .await;
+        first
+    }
+
+    /// Waits until the replica that was told to stop has.
+    pub(crate) async fn one_has_stopped(&mut self) {
+        self.running.join_next().await.unwrap().unwrap().unwrap();
+    }
+
     /// Waits until it takes questions. One that still went to a process that crashed has no answer,
     /// so none is waited for.
     async fn answers(&self) {
