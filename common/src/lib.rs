@@ -6,6 +6,7 @@ pub mod clock;
 pub mod consumer;
 pub mod contract;
 pub mod decider;
+pub mod driver_commands;
 pub mod envelope;
 pub mod event_store;
 pub mod geo;
@@ -22,4 +23,5 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod timer;
+pub mod trips;
 pub mod view;

@@ -21,7 +21,7 @@ pub(crate) async fn traced<T>(trace_id: String, work: impl Future<Output = T>) -
 
 /// The id of the trace that this request belongs to; empty outside of one.
 #[must_use]
-pub fn trace_id() -> String {
+pub(crate) fn trace_id() -> String {
     TRACE.try_with(Clone::clone).unwrap_or_default()
 }
 

@@ -12,9 +12,8 @@ pub mod domain;
 mod earnings;
 mod gather;
 mod http;
+mod location;
 pub mod record;
-mod trips;
-mod view;
 
 use std::sync::Arc;
 
@@ -22,6 +21,7 @@ use common::{
     auth::{Issuer, Verifier},
     event_store::EventStore,
     nats::Nats,
+    trips::Trips,
     view::CaughtUp,
 };
 use tokio::net::TcpListener;
@@ -31,7 +31,7 @@ pub use crate::{
     config::{Config, GatherConfig},
     gather::{Gatherer, NotStored},
 };
-use crate::{earnings::Earnings, http::Gateway, record::DriverDecider, trips::Trips};
+use crate::{earnings::Earnings, http::Gateway, record::DriverDecider};
 
 /// The service, as it names itself to the broker.
 const NAME: &str = "driver";
@@ -56,12 +56,12 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let nats = Nats::connect(&config.nats, NAME).await?;
     nats.prepare().await?;
-    let drivers = EventStore::<DriverDecider>::open(&nats).await.map_err(anyhow::Error::msg)?;
+    let drivers = EventStore::<DriverDecider>::open(&nats).await?;
     let gatherer = Arc::new(Gatherer::new(&nats, config.gathering));
     let (earnings, caught_up) = (Earnings::default(), CaughtUp::default());
     let gateway = Gateway::new(http::Parts {
         drivers: drivers.clone(),
-        trips: Trips::open(&nats).await?,
+        trips: Trips::new(&nats),
         gatherer: Arc::clone(&gatherer),
         earnings: earnings.clone(),
         verifier: Verifier::new(&config.auth, nats.clock.clone())?,

@@ -7,15 +7,14 @@ use std::{
     time::Duration,
 };
 
-use async_nats::HeaderMap;
 use common::{
     clock::Timestamp,
     contract::v1,
-    envelope::Envelope,
-    id::{DriverId, EventId},
+    driver_commands::{self, Outgoing},
+    event_store::Cause,
+    id::DriverId,
     nats::Nats,
 };
-use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -79,31 +78,18 @@ fn find(city: &City, known_since: Timestamp) -> Vec<(DriverId, Loss)> {
 }
 
 async fn tell(nats: &Nats, driver: DriverId, loss: &Loss) -> anyhow::Result<()> {
-    let id = loss.command_id(driver);
     let silent_s = u32::try_from(loss.silence.as_secs()).unwrap_or(u32::MAX);
     let mark_lost = v1::MarkLost { silent_s, last_heard_us: loss.silent_since.micros() };
-    let command = v1::DriverCommand {
-        command_id: id.to_vec(),
-        driver_id: driver.to_vec(),
-        kind: Some(v1::driver_command::Kind::MarkLost(mark_lost)),
-    };
-    let envelope = Envelope {
-        id: EventId(id.0),
-        kind: "driver.mark_lost".to_owned(),
-        source: "location".to_owned(),
-        time: nats.clock.now(),
-        subject: driver.0,
+    let outgoing = Outgoing {
+        driver,
+        id: loss.command_id(driver),
+        kind: v1::driver_command::Kind::MarkLost(mark_lost),
+        source: "location",
         correlation: None,
-        causation: None,
-        hlc: nats.clock.tick(),
-        traceparent: None,
+        cause: Cause::default(),
+        ttl: None,
     };
-    let mut headers: HeaderMap = envelope.to_headers("DriverCommand");
-    // Said twice within two minutes, it is stored once; later, the driver's history knows it.
-    headers.insert(async_nats::header::NATS_MESSAGE_ID, id.to_string());
-    let subject = nats.partitions.driver_command(driver);
-    let payload = command.encode_to_vec().into();
-    nats.jetstream.publish_with_headers(subject, headers, payload).await?.await?;
+    driver_commands::send(nats, outgoing).await?;
     tracing::info!(driver.id = %driver, silent_s, "driver {driver} is lost");
     Ok(())
 }

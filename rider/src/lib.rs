@@ -7,16 +7,15 @@
 //! | asks | `location.query.{supply,route,driver}`, `trip.command.<p>.<trip>` |
 //! | serves | HTTP `/v1/products`, `/v1/quotes`, `/v1/trips…` for the role rider |
 
-pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod fare;
 mod http;
 pub mod location;
 pub mod payments;
-pub mod projection;
 pub mod relay;
 pub mod store;
+pub mod view;
 pub mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -24,9 +23,9 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use common::{
     auth::{Issuer, Verifier},
-    http::Readiness,
     nats::Nats,
     stream::ProvisionError,
+    trips::Trips,
     view::CaughtUp,
 };
 use tokio::net::TcpListener;
@@ -34,7 +33,6 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::config::Config;
 use self::{
-    commands::Commands,
     fare::FareSigner,
     http::Gateway,
     location::Location,
@@ -66,6 +64,11 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let _alone = if std::env::var("FF").is_ok() {
+        None
+    } else {
+        store::alone(&config.store, &shutdown).await?
+    };
     // Rides are accepted while the broker is away, at the start as well.
     let nats = match Nats::connect(&config.nats, "rider").await {
         Ok(nats) => nats,
@@ -84,15 +87,12 @@ pub async fn serve(
         verifier: Verifier::new(&config.auth, nats.clock.clone())?,
         fares: Arc::new(FareSigner::new(config.fare_secret.as_bytes())?),
         tariff: Arc::new(config.tariff.clone()),
-        commands: Commands::new(nats.clone()),
+        trips: Trips::new(&nats),
         location: Location::new(nats.clone()),
         shutdown: shutdown.clone(),
     };
-    let mut routes = http::routes(gateway);
-    if let Some(issuer) = Issuer::from_config(&config.auth, &nats.clock)? {
-        routes = routes.merge(issuer.routes());
-    }
-    let app = common::http::app("rider", routes, readiness(&nats, &caught_up));
+    let issuer = Issuer::from_config(&config.auth, &nats.clock)?;
+    let app = http::router(gateway, issuer, caught_up.clone());
     let address = listener.local_addr()?;
     tracing::info!(%address, "rider is listening");
     let served = tokio::try_join!(
@@ -120,7 +120,7 @@ async fn behind_the_broker(
     tokio::try_join!(
         prepare(&nats, &shutdown),
         nats.keep_clock(shutdown.clone()),
-        projection::run(&nats, store, caught_up, shutdown.clone()),
+        view::run(&nats, store, caught_up, shutdown.clone()),
         Relay::new(nats.clone(), store.clone(), bell).run(shutdown.clone()),
         payments.run(shutdown.clone()),
     )?;
@@ -137,17 +137,4 @@ async fn prepare(nats: &Nats, shutdown: &CancellationToken) -> anyhow::Result<()
         shutdown.run_until_cancelled(tokio::time::sleep(PREPARE_AGAIN)).await;
     }
     Ok(())
-}
-
-/// Ready to take requests, even without the broker: they wait in the outbox. Not ready while the
-/// view still reads what happened before.
-fn readiness(nats: &Nats, caught_up: &CaughtUp) -> Readiness {
-    let (nats, caught_up) = (nats.clone(), caught_up.clone());
-    Readiness::new(move || {
-        if nats.is_connected() && !caught_up.is_true() {
-            Err("the view of trips is catching up".into())
-        } else {
-            Ok(())
-        }
-    })
 }

@@ -125,15 +125,6 @@ fn optional_money(
     field.map(|money| contract::money(what, Some(money))).transpose()
 }
 
-/// Whether nothing more will happen to a trip in this phase.
-#[must_use]
-pub fn is_end(phase: v1::TripPhase) -> bool {
-    matches!(
-        phase,
-        v1::TripPhase::Completed | v1::TripPhase::Cancelled | v1::TripPhase::Unfulfilled
-    )
-}
-
 /// A trip's phase.
 ///
 /// # Errors

@@ -1,17 +1,17 @@
-//! What trips tell drivers: durable commands on the work queue. The same cause gives the same
+//! What trips tell drivers. The same cause gives the same
 //! command, so that a reaction that runs twice says it once.
 
 use std::time::Duration;
 
-use async_nats::jetstream::message::PublishMessage;
 use common::{
     consumer::Failure,
     contract::v1::{self, driver_command::Kind},
+    driver_commands::{self, Outgoing},
     envelope::Envelope,
-    id::{CommandId, DriverId, EventId, OfferId, TripId},
+    event_store::Cause,
+    id::{CommandId, DriverId, OfferId, TripId},
     nats::Nats,
 };
-use prost::Message as _;
 
 use crate::domain::Quote;
 
@@ -91,38 +91,17 @@ impl DriverCommands {
         kind: Kind,
         ttl: Option<Duration>,
     ) -> Result<(), Failure> {
-        let command_id = CommandId::step(because.event.id, step);
-        let command = v1::DriverCommand {
-            command_id: command_id.to_vec(),
-            driver_id: driver.to_vec(),
-            kind: Some(kind),
-        };
-        let envelope = Envelope {
-            id: EventId(command_id.0),
-            kind: format!("driver.{step}"),
-            source: "trip".to_owned(),
-            time: self.nats.clock.now(),
-            subject: driver.0,
+        let outgoing = Outgoing {
+            driver,
+            id: CommandId::step(because.event.id, step),
+            kind,
+            source: "trip",
             correlation: Some(because.trip.0),
-            causation: Some(because.event.id.0),
-            hlc: self.nats.clock.tick(),
-            traceparent: because.event.traceparent.clone(),
+            cause: Cause::from(because.event),
+            ttl,
         };
-        let mut message = PublishMessage::build()
-            .payload(command.encode_to_vec().into())
-            .headers(envelope.to_headers("driver.proto#DriverCommand"))
-            // Said again within the stream's window it is not even stored again; said again later,
-            // the driver's history knows the command.
-            .message_id(command_id.to_string());
-        if let Some(ttl) = ttl {
-            message = message.ttl(ttl);
-        }
-        let subject = self.nats.partitions.driver_command(driver);
-        let sent = self.nats.jetstream.send_publish(subject, message).await;
-        let acknowledged = match sent {
-            Ok(ack) => ack.await,
-            Err(err) => Err(err),
-        };
-        acknowledged.map(|_| ()).map_err(|err| Failure::Transient(err.into()))
+        driver_commands::send(&self.nats, outgoing)
+            .await
+            .map_err(|err| Failure::Transient(err.into()))
     }
 }

@@ -18,7 +18,6 @@ mod history;
 mod http;
 mod invariants;
 pub mod record;
-mod watch;
 
 pub use config::{Config, TermsConfig};
 
@@ -28,7 +27,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    consumers::Reactions, dispatch::Inspector, http::SharedInvariants, record::TripDecider,
+    consumers::Reactions, dispatch::Inspector, invariants::SharedInvariants, record::TripDecider,
 };
 
 /// Runs the service until shutdown.
@@ -56,7 +55,7 @@ pub async fn serve(
     let store = EventStore::<TripDecider>::open(&nats).await?;
     let reactions = Reactions::new(store.clone(), config.terms.terms());
     let (invariants, inspector) = (SharedInvariants::default(), Inspector::default());
-    let gateway = http::gateway(
+    let app = http::router(
         store.clone(),
         &config.auth,
         invariants.clone(),
@@ -70,8 +69,8 @@ pub async fn serve(
             consumers::run(&nats, reactions, shutdown.clone()),
             timer::sweep(store, timer::SWEEP_EVERY, shutdown.clone()),
             dispatch::run(&nats, config.dispatch, inspector, shutdown.clone()),
-            watch::run(&nats, invariants, shutdown.clone()),
-            common::http::serve(listener, gateway, shutdown),
+            invariants::watch(&nats, invariants, shutdown.clone()),
+            common::http::serve(listener, app, shutdown),
         )
     };
     Box::pin(parts).await?;

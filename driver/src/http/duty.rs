@@ -3,20 +3,18 @@
 use axum::extract::State;
 use common::{
     auth::AsDriver,
-    http::Json,
+    http::{Json, cause},
     problem::{Problem, ProblemBody},
 };
 use serde::Deserialize;
 
 use super::{
     Gateway,
-    key::{CommandKey, cause},
+    key::CommandKey,
+    model::{DriverView, DutyName},
     problems,
 };
-use crate::{
-    domain::DriverCommand,
-    view::{DriverView, DutyName},
-};
+use crate::domain::DriverCommand;
 
 /// What the driver wants to be.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]

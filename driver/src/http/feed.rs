@@ -20,11 +20,10 @@ use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::{Gateway, problems};
+use super::{Gateway, model::DriverView, problems, trip_seen::TripSeen};
 use crate::{
+    location::{self, Heard},
     record::DriverDecider,
-    trips::TripSeen,
-    view::{self, DriverView, Heard},
 };
 
 /// A phone behind a proxy hears something at least this often; and this often the log is looked at
@@ -102,7 +101,7 @@ impl Feed {
             .await
             .map_err(|err| Problem::unavailable(err.to_string()))?;
         let loaded = gateway.drivers.load(driver).await.map_err(problems::of_driver)?;
-        let heard = view::heard(&gateway.nats, driver).await;
+        let heard = location::heard(&gateway.nats, driver).await;
         let mut recheck = tokio::time::interval(HEARTBEAT);
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         recheck.reset();
@@ -176,21 +175,21 @@ impl Feed {
             let live = self.gateway.trips.live(trip).await?;
             // Followed even if the look fails: the next event or heartbeat makes up for it.
             let followed = self.trip.insert(Followed { trip, live, seen: None });
-            followed.seen = self.gateway.trips.last(trip).await?;
+            followed.seen = self.gateway.last_of(trip).await?;
         }
         Ok(())
     }
 
     /// Closes gaps: live messages come at most once.
     async fn look(&mut self) {
-        self.heard = view::heard(&self.gateway.nats, self.driver).await;
+        self.heard = location::heard(&self.gateway.nats, self.driver).await;
         match self.gateway.drivers.load(self.driver).await {
             Ok(loaded) if loaded.sequence > self.loaded.sequence => self.advance(loaded).await,
             Ok(_) => {}
             Err(err) => tracing::debug!(error = %err, "the driver's history was not looked at"),
         }
         let Some(followed) = &mut self.trip else { return };
-        match self.gateway.trips.last(followed.trip).await {
+        match self.gateway.last_of(followed.trip).await {
             Ok(Some(last))
                 if followed.seen.as_ref().is_none_or(|seen| seen.version < last.version) =>
             {

@@ -8,14 +8,12 @@ use axum::{
     http::{HeaderMap, request::Parts},
 };
 use common::{
-    event_store::Cause,
+    http::IDEMPOTENCY_KEY,
     id::{CommandId, DriverId},
-    problem,
 };
 
 /// Longer keys are cut off here: what differs only behind is the same.
 const KEY_CHARS_MAX: usize = 255;
-const HEADER: &str = "idempotency-key";
 
 /// The request's `Idempotency-Key`, if any, in the scope of its method and path: a key that is
 /// used again for something else is another command.
@@ -32,7 +30,7 @@ impl<S: Sync> FromRequestParts<S> for CommandKey {
 }
 
 fn sent(headers: &HeaderMap) -> Option<String> {
-    let key = headers.get(HEADER)?.to_str().ok()?.trim();
+    let key = headers.get(IDEMPOTENCY_KEY)?.to_str().ok()?.trim();
     (!key.is_empty()).then(|| key.chars().take(KEY_CHARS_MAX).collect())
 }
 
@@ -44,12 +42,4 @@ impl CommandKey {
             None => CommandId::fresh(),
         }
     }
-}
-
-/// A command that came by HTTP causes what follows from it, in the request's trace.
-pub(super) fn cause(command: CommandId) -> Cause {
-    let trace = problem::trace_id();
-    let span = command.folded();
-    let traceparent = (!trace.is_empty()).then(|| format!("00-{trace}-{span:016x}-01"));
-    Cause { id: Some(command.0), traceparent }
 }

@@ -6,8 +6,10 @@ mod earnings;
 mod feed;
 mod key;
 mod locations;
+mod model;
 mod offers;
 mod problems;
+mod trip_seen;
 mod trips;
 
 use std::sync::Arc;
@@ -17,21 +19,17 @@ use common::{
     auth::{Issuer, Verifier},
     event_store::{EventStore, Loaded},
     http::Readiness,
-    id::DriverId,
+    id::{DriverId, TripId},
     nats::Nats,
     problem::Problem,
+    trips::{Trips, TripsError},
     view::CaughtUp,
 };
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{
-    earnings::Earnings,
-    gather::Gatherer,
-    record::DriverDecider,
-    trips::{TripSeen, Trips},
-    view::{self, DriverView},
-};
+use self::{model::DriverView, trip_seen::TripSeen};
+use crate::{earnings::Earnings, gather::Gatherer, location, record::DriverDecider};
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -73,16 +71,22 @@ impl Gateway {
         driver: DriverId,
         loaded: &Loaded<DriverDecider>,
     ) -> Result<DriverView, Problem> {
-        let (trip, heard) = tokio::join!(self.trip_of(loaded), view::heard(&self.nats, driver));
+        let (trip, heard) = tokio::join!(self.trip_of(loaded), location::heard(&self.nats, driver));
         Ok(DriverView::new(driver, loaded, trip?.as_ref(), heard, self.nats.clock.now()))
     }
 
     /// The trip of an engaged driver.
     async fn trip_of(&self, loaded: &Loaded<DriverDecider>) -> Result<Option<TripSeen>, Problem> {
         match loaded.state.engaged() {
-            Some(engaged) => Ok(self.trips.last(engaged.pair.trip).await?),
+            Some(engaged) => Ok(self.last_of(engaged.pair.trip).await?),
             None => Ok(None),
         }
+    }
+
+    /// The trip as its last event tells it.
+    async fn last_of(&self, trip: TripId) -> Result<Option<TripSeen>, TripsError> {
+        let last = self.trips.last(trip).await?;
+        Ok(last.map(|snapshot| TripSeen::new(trip, snapshot)))
     }
 }
 

@@ -10,7 +10,7 @@ use axum::{
 };
 use common::{
     auth::AsDriver,
-    http::{Json, Path},
+    http::{Json, Path, cause},
     id::{DriverId, OfferId, TripId},
     problem::{Problem, ProblemBody},
 };
@@ -19,14 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Gateway,
-    key::{CommandKey, cause},
+    key::CommandKey,
+    model::DriverView,
     problems,
+    trip_seen::{Confirmation, TripSeen},
 };
-use crate::{
-    domain::{DriverCommand, Engaged, Pair},
-    trips::{Confirmation, TripSeen},
-    view::DriverView,
-};
+use crate::domain::{DriverCommand, Engaged, Pair};
 
 /// How long the phone waits for the trip's word; after it, the answer is "confirming".
 const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
@@ -88,7 +86,7 @@ async fn confirmation(
 ) -> Result<Confirmation, Problem> {
     let mut live = gateway.trips.live(pair.trip).await?;
     let spoken = async {
-        let last = gateway.trips.last(pair.trip).await.ok().flatten();
+        let last = gateway.last_of(pair.trip).await.ok().flatten();
         let mut seen = last.map_or(Confirmation::Open, |trip| trip.confirms(driver, pair.offer));
         while seen == Confirmation::Open {
             let Some(message) = live.next().await else { break };

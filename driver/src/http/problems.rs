@@ -11,13 +11,8 @@ use common::{
     problem::Problem,
 };
 
-use crate::{
-    domain::Rejection,
-    gather::NotStored,
-    record::DriverDecider,
-    trips::Unanswered,
-    view::{self, TripStatus},
-};
+use super::model::{self, TripStatus};
+use crate::{domain::Rejection, gather::NotStored, record::DriverDecider};
 
 /// An engagement's rejection, or a store that is away.
 pub(super) fn of_driver(err: ExecuteError<DriverDecider>) -> Problem {
@@ -51,17 +46,6 @@ fn internal(detail: &str) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
 }
 
-impl From<Unanswered> for Problem {
-    fn from(err: Unanswered) -> Self {
-        match err {
-            Unanswered::NotDelivered | Unanswered::Unknown | Unanswered::Broker(_) => {
-                Self::unavailable(err.to_string())
-            }
-            Unanswered::Malformed(malformed) => internal(&malformed.to_string()),
-        }
-    }
-}
-
 /// Pings that were not stored: the phone keeps them, and comes back later than usual.
 pub(super) fn of_pings(err: NotStored, next_interval_ms: u64) -> Problem {
     let (code, after) = match err {
@@ -82,7 +66,7 @@ pub(super) fn of_trip(
     let state = rejection.current.as_ref().and_then(|current| current.state.as_ref());
     let problem = |status, code| Problem::new(status, code, rejection.detail.clone());
     let in_phase = |code| {
-        let current = state.map_or(TripStatus::Matching, |state| view::status(state.phase()));
+        let current = state.map_or(TripStatus::Matching, |state| model::status(state.phase()));
         problem(StatusCode::CONFLICT, code)
             .with("current_status", serde_json::to_value(current).unwrap_or_default())
     };
@@ -99,7 +83,7 @@ pub(super) fn of_trip(
             problem(StatusCode::CONFLICT, "too_far_from_pickup").with("distance_m", distance_m)
         }
         "wait_not_over" => {
-            let wait_in_ms = state.and_then(|state| view::no_show_in_ms(state, now));
+            let wait_in_ms = state.and_then(|state| model::no_show_in_ms(state, now));
             problem(StatusCode::CONFLICT, "wait_not_over").with("wait_in_ms", wait_in_ms)
         }
         "pin_invalid" => problem(StatusCode::UNPROCESSABLE_ENTITY, "pin_invalid")

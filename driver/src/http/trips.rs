@@ -5,14 +5,14 @@ use common::{
     auth::AsDriver,
     contract::v1::{self, trip_command::Kind},
     geo::{Point, RawPoint},
-    http::{Json, Path},
+    http::{Json, Path, traceparent},
     id::{DriverId, TripId},
     problem::{Problem, ProblemBody},
+    trips::{Answer, Wanted},
 };
 use serde::Deserialize;
 
-use super::{Gateway, key::CommandKey, problems};
-use crate::{trips::Answer, view::DriverTrip};
+use super::{Gateway, key::CommandKey, model::DriverTrip, problems, trip_seen::TripSeen};
 
 const PIN_DIGITS: usize = 4;
 
@@ -187,10 +187,14 @@ async fn pass_on(
     kind: Kind,
     position: Option<Point>,
 ) -> Result<Json<DriverTrip>, Problem> {
-    let answer = gateway.trips.command(driver, trip, key.command(driver), kind).await?;
+    let id = key.command(driver);
+    let wanted = Wanted { trip, id, actor: driver.0, kind, traceparent: traceparent(id) };
+    let answer = gateway.trips.command(wanted).await?;
     let now = gateway.nats.clock.now();
     match answer {
-        Answer::Done(seen) => Ok(Json(DriverTrip::assigned(driver, &seen, now))),
+        Answer::Done(snapshot) => {
+            Ok(Json(DriverTrip::assigned(driver, &TripSeen::new(trip, snapshot), now)))
+        }
         Answer::Rejected(rejection) => Err(problems::of_trip(&rejection, position, now)),
     }
 }

@@ -5,16 +5,16 @@ use common::{
     auth::AsRider,
     clock::Timestamp,
     contract::v1,
-    http::{Json, Path},
+    http::{Json, Path, traceparent},
     id::{CommandId, RiderId, TripId},
     money::Money,
     problem::{Problem, ProblemBody},
+    trips::{Answer, TripsError, Wanted},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Gateway, idempotency_key::IdempotencyKey, model::TripResource, traceparent};
+use super::{Gateway, idempotency_key::IdempotencyKey, model::TripResource};
 use crate::{
-    commands::CommandError,
     domain::{
         cancellation::preview,
         charge::{ChargeState, Ending, Purpose, owed},
@@ -235,15 +235,21 @@ impl Gateway {
         &self,
         rider: RiderId,
         trip: TripId,
-        command_id: CommandId,
-        command: v1::trip_command::Kind,
+        id: CommandId,
+        kind: v1::trip_command::Kind,
     ) -> Result<TripResource, Problem> {
         let (known, charge) = self.trip(rider, trip).await?;
-        let snapshot = self
-            .commands
-            .send(trip, rider, command_id, traceparent(command_id.folded()), command)
-            .await?;
-        let trip = wire::trip(known.ride, Some(&snapshot)).map_err(CommandError::Malformed)?;
+        // The client would keep the command and send it when the broker is back.
+        if !self.nats.is_connected() {
+            return Err(TripsError::NotDone("the broker is away".to_owned()).into());
+        }
+        let traceparent = traceparent(id);
+        let wanted = Wanted { trip, id, actor: rider.0, kind, traceparent };
+        let snapshot = match self.trips.command(wanted).await? {
+            Answer::Done(snapshot) => snapshot,
+            Answer::Rejected(rejection) => return Err(rejected(&rejection)),
+        };
+        let trip = wire::trip(known.ride, Some(&snapshot)).map_err(TripsError::Malformed)?;
         if snapshot.sequence > 0 {
             // The caller may look at once, or ask for the next ride.
             self.store
@@ -254,17 +260,6 @@ impl Gateway {
                 .unwrap_or_else(|err| tracing::debug!(error = %err, "left to the view"));
         }
         Ok(self.resource(&trip, charge.as_ref()).await)
-    }
-}
-
-impl From<CommandError> for Problem {
-    fn from(err: CommandError) -> Self {
-        match err {
-            CommandError::Rejected(rejection) => rejected(&rejection),
-            CommandError::NotDone(_) | CommandError::Unknown(_) | CommandError::Malformed(_) => {
-                Self::unavailable(err.to_string())
-            }
-        }
     }
 }
 

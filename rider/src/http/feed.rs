@@ -10,13 +10,7 @@ use async_nats::{
 };
 use axum::response::sse::Event;
 use bytes::Bytes;
-use common::{
-    contract::{self, v1},
-    envelope::header,
-    id::TripId,
-    problem::Problem,
-    stream,
-};
+use common::{envelope::header, id::TripId, problem::Problem, stream, trips};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -27,7 +21,6 @@ use super::{
 };
 use crate::{
     domain::trip::Trip,
-    projection,
     store::{StoreError, ledger, ledger::ChargeLine},
     wire,
 };
@@ -64,13 +57,7 @@ impl Feed {
         seen: Option<u64>,
     ) -> Result<Self, Problem> {
         // Listening begins before the log is read, so that nothing falls between the two.
-        let subject = gateway.nats.partitions.live_trip(trip.ride.trip);
-        let live = gateway
-            .nats
-            .client
-            .subscribe(subject)
-            .await
-            .map_err(|err| Problem::unavailable(err.to_string()))?;
+        let live = gateway.trips.live(trip.ride.trip).await?;
         let mut feed = Self {
             gateway,
             live,
@@ -123,7 +110,7 @@ impl Feed {
 
     /// The newest state: from the log, or from the view where the log cannot be read.
     async fn take_snapshot(&mut self) {
-        match self.newest().await {
+        match self.gateway.trips.last(self.name()).await {
             Ok(Some(snapshot)) => match wire::trip(self.trip.ride.clone(), Some(&snapshot)) {
                 Ok(trip) => self.trip = trip,
                 Err(err) => tracing::warn!(error = %err, "a trip's state is unreadable"),
@@ -134,20 +121,6 @@ impl Feed {
         self.seen = self.trip.progress.as_ref().map_or(0, |progress| progress.sequence);
         let resource = self.gateway.resource(&self.trip, self.charge.as_ref()).await;
         self.push("snapshot", (self.seen > 0).then_some(self.seen), &resource);
-    }
-
-    async fn newest(&self) -> anyhow::Result<Option<v1::TripSnapshot>> {
-        let nats = &self.gateway.nats;
-        let stream = nats.jetstream.get_stream_no_info(stream::TRIP).await?;
-        let subject = nats.partitions.trip_event(self.name());
-        match stream.direct_get_last_for_subject(subject).await {
-            Ok(message) => {
-                let event = contract::decode("TripEvent", &message.payload)?;
-                Ok(Some(projection::snapshot_of(self.name().0, message.sequence, event)?))
-            }
-            Err(err) if err.kind() == DirectGetErrorKind::NotFound => Ok(None),
-            Err(err) => Err(err.into()),
-        }
     }
 
     /// Sends on what the log has after the last event that was sent.
@@ -176,8 +149,7 @@ impl Feed {
 
     async fn take(&mut self, sequence: u64, headers: &HeaderMap, payload: &Bytes) {
         self.seen = sequence;
-        let trip = contract::decode("TripEvent", payload)
-            .and_then(|event| projection::snapshot_of(self.name().0, sequence, event))
+        let trip = trips::snapshot(self.name(), sequence, payload)
             .and_then(|snapshot| wire::trip(self.trip.ride.clone(), Some(&snapshot)));
         match trip {
             Ok(trip) => self.trip = trip,

@@ -6,11 +6,10 @@ use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts},
     http::request::Parts,
 };
-use common::problem::Problem;
+use common::{http::IDEMPOTENCY_KEY, problem::Problem};
 
 /// Longer keys are refused: they are stored.
 const LENGTH_MAX: usize = 255;
-const HEADER: &str = "idempotency-key";
 
 /// One intention of a phone. Sent twice, it happens once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +19,7 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let key = parts.headers.get(HEADER).and_then(|value| value.to_str().ok());
+        let key = parts.headers.get(IDEMPOTENCY_KEY).and_then(|value| value.to_str().ok());
         match key.map(str::trim) {
             Some(key) if !key.is_empty() && key.len() <= LENGTH_MAX => Ok(Self(key.to_owned())),
             _ => Err(Problem::bad_request(

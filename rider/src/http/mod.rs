@@ -12,13 +12,16 @@ mod trips;
 
 use std::sync::Arc;
 
-use axum::extract::FromRef;
+use axum::{Router, extract::FromRef};
 use common::{
-    auth::Verifier,
+    auth::{Issuer, Verifier},
     clock::Timestamp,
+    http::Readiness,
     id::{CommandId, DriverId, RiderId, TripId},
     nats::Nats,
-    problem::{self, Problem},
+    problem::Problem,
+    trips::Trips,
+    view::CaughtUp,
 };
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -26,7 +29,6 @@ use uuid::Uuid;
 
 use self::model::{DriverLocation, TripResource};
 use crate::{
-    commands::Commands,
     domain::{tariff::Tariff, trip::Trip},
     fare::FareSigner,
     location::Location,
@@ -49,8 +51,8 @@ pub(crate) struct Gateway {
     pub fares: Arc<FareSigner>,
     /// What rides cost.
     pub tariff: Arc<Tariff>,
-    /// Commands to trips.
-    pub commands: Commands,
+    /// Trips, as the log has them, and commands to them.
+    pub trips: Trips,
     /// Questions to `location`.
     pub location: Location,
     /// Ends event streams.
@@ -63,9 +65,10 @@ impl FromRef<Gateway> for Verifier {
     }
 }
 
-/// Every route for riders.
-pub(crate) fn routes(gateway: Gateway) -> OpenApiRouter {
-    OpenApiRouter::new()
+/// All routes of the gateway.
+pub(crate) fn router(gateway: Gateway, issuer: Option<Issuer>, caught_up: CaughtUp) -> Router {
+    let readiness = readiness(gateway.nats.clone(), caught_up);
+    let mut routes = OpenApiRouter::new()
         .routes(routes!(quotes::products))
         .routes(routes!(quotes::quote))
         .routes(routes!(requests::request_trip, trips::list))
@@ -75,7 +78,23 @@ pub(crate) fn routes(gateway: Gateway) -> OpenApiRouter {
         .routes(routes!(endings::cancel))
         .routes(routes!(endings::receipt))
         .routes(routes!(endings::rate))
-        .with_state(gateway)
+        .with_state(gateway);
+    if let Some(issuer) = issuer {
+        routes = routes.merge(issuer.routes());
+    }
+    common::http::app("rider", routes, readiness)
+}
+
+/// Ready to take requests, even without the broker: they wait in the outbox. Not ready while the
+/// view still reads what happened before.
+fn readiness(nats: Nats, caught_up: CaughtUp) -> Readiness {
+    Readiness::new(move || {
+        if nats.is_connected() && !caught_up.is_true() {
+            Err("the view of trips is catching up".into())
+        } else {
+            Ok(())
+        }
+    })
 }
 
 impl From<StoreError> for Problem {
@@ -134,12 +153,6 @@ impl Gateway {
         let location = self.driver_location(trip).await;
         TripResource::new(trip, charge, location, self.now())
     }
-}
-
-/// The request's trace (W3C), for what follows from it.
-fn traceparent(span: u64) -> Option<String> {
-    let trace = problem::trace_id();
-    (!trace.is_empty()).then(|| format!("00-{trace}-{span:016x}-01"))
 }
 
 /// A new name, for what is made here.

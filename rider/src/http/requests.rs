@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::stream::DirectGetErrorKind;
 use aws_lc_rs::digest;
 use axum::{
     extract::State,
@@ -12,29 +11,25 @@ use axum::{
 };
 use common::{
     auth::AsRider,
-    contract,
     event_store::Cause,
-    http::Json,
-    id::{RiderId, TripId},
+    http::{Json, traceparent},
+    id::{CommandId, RiderId, TripId},
     problem::{Problem, ProblemBody},
-    stream,
 };
 use serde::Deserialize;
 
-use super::{Gateway, fresh, idempotency_key::IdempotencyKey, model::TripResource, traceparent};
+use super::{Gateway, fresh, idempotency_key::IdempotencyKey, model::TripResource};
 use crate::{
     domain::{
         idempotency::{Answer, Fingerprint},
         trip::{Ride, Trip},
     },
     fare::{Fare, FareError},
-    projection,
     store::{
         StoreError,
         requests::{Accepted, OrderError, RideOrder, accept},
         trips,
     },
-    wire,
 };
 
 /// How long the log may take to say that a rider's trip has ended already.
@@ -72,8 +67,7 @@ pub(super) async fn request_trip(
         Err(err) => Err(err),
     };
     let fingerprint = fingerprint(&request.fare_id);
-    let span = fresh().as_u64_pair().1;
-    let cause = Cause { id: None, traceparent: traceparent(span) };
+    let cause = Cause { id: None, traceparent: traceparent(CommandId::fresh()) };
     let order = RideOrder { rider, key, fingerprint, now, cause, ride };
     match gateway.place(order.clone()).await {
         Err(OrderError::TripInProgress(trip)) => {
@@ -113,16 +107,8 @@ impl Gateway {
     }
 
     async fn look(&self, trip: TripId) -> anyhow::Result<bool> {
-        let stream = self.nats.jetstream.get_stream_no_info(stream::TRIP).await?;
-        let subject = self.nats.partitions.trip_event(trip);
-        let message = match stream.direct_get_last_for_subject(subject).await {
-            Ok(message) => message,
-            Err(err) if err.kind() == DirectGetErrorKind::NotFound => return Ok(false),
-            Err(err) => return Err(err.into()),
-        };
-        let event = contract::decode("TripEvent", &message.payload)?;
-        let snapshot = projection::snapshot_of(trip.0, message.sequence, event)?;
-        let has_ended = snapshot.state.as_ref().is_some_and(|state| wire::is_end(state.phase()));
+        let Some(snapshot) = self.trips.last(trip).await? else { return Ok(false) };
+        let has_ended = snapshot.state.as_ref().is_some_and(|state| state.phase().is_end());
         if has_ended {
             self.store
                 .write::<_, StoreError, _>(move |connection| trips::apply(connection, &snapshot))

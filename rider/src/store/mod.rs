@@ -6,6 +6,7 @@ pub mod ledger;
 pub mod outbox;
 pub mod requests;
 mod schema;
+mod single;
 pub mod trips;
 mod writer;
 
@@ -19,6 +20,7 @@ use common::contract::Malformed;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
+pub use self::single::{NotAlone, alone};
 use self::writer::Writer;
 
 /// Reads at the same time; more would wait for the same disk and cores.

@@ -37,7 +37,7 @@ pub fn apply(connection: &Connection, snapshot: &v1::TripSnapshot) -> Result<(),
              WHERE excluded.sequence > trip_view.sequence",
         )?
         .execute(params![trip.0, rider.0, to_row(snapshot.sequence), snapshot.encode_to_vec()])?;
-    if wire::is_end(state.phase()) {
+    if state.phase().is_end() {
         connection
             .prepare_cached("UPDATE ride_request SET ended = 1 WHERE trip = $1 AND ended = 0")?
             .execute([trip.0])?;

@@ -15,8 +15,6 @@ mod terms;
 mod values;
 
 #[cfg(test)]
-mod laws;
-#[cfg(test)]
 pub(crate) mod tests;
 
 pub use command::{Rejection, TripCommand};

@@ -18,7 +18,7 @@ use common::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Operations;
+use super::Gateway;
 use crate::history;
 
 const DEAD_LETTERS: &str = "dlq.>";
@@ -84,12 +84,12 @@ pub(super) struct DeadLetterWhole {
 )]
 pub(super) async fn list(
     _: AsOperations,
-    State(operations): State<Operations>,
+    State(gateway): State<Gateway>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<DeadLetters>, Problem> {
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
     let after = query.cursor.unwrap_or(0);
-    let letters = history::read(&operations.nats, stream::DLQ, DEAD_LETTERS, after, limit)
+    let letters = history::read(&gateway.nats, stream::DLQ, DEAD_LETTERS, after, limit)
         .await
         .map_err(|err| Problem::unavailable(format!("{err:#}")))?;
     let next_cursor =
@@ -111,11 +111,11 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(
     _: AsOperations,
-    State(operations): State<Operations>,
+    State(gateway): State<Gateway>,
     Path(sequence): Path<u64>,
 ) -> Result<Json<DeadLetterWhole>, Problem> {
     let before = sequence.saturating_sub(1);
-    let stored = history::read(&operations.nats, stream::DLQ, DEAD_LETTERS, before, 1)
+    let stored = history::read(&gateway.nats, stream::DLQ, DEAD_LETTERS, before, 1)
         .await
         .map_err(|err| Problem::unavailable(format!("{err:#}")))?
         .into_iter()

@@ -25,7 +25,7 @@ use futures_util::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Operations, model::EventView};
+use super::{Gateway, model::EventView};
 use crate::record::TripDecider;
 
 /// A console behind a proxy hears something at least this often.
@@ -75,15 +75,15 @@ struct LiveDriver {
 )]
 pub(super) async fn stream(
     _: AsOperations,
-    State(operations): State<Operations>,
+    State(gateway): State<Gateway>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let unavailable = |err: async_nats::SubscribeError| Problem::unavailable(err.to_string());
-    let client = &operations.nats.client;
+    let client = &gateway.nats.client;
     let trips = client.subscribe(subject::LIVE_TRIPS).await.map_err(unavailable)?;
     let drivers = client.subscribe(subject::LIVE_DRIVERS).await.map_err(unavailable)?;
     let live: Select<Subscriber, Subscriber> = stream::select(trips, drivers);
     let opening = stream::once(async { Ok(Event::default().retry(RETRY).comment("live")) });
-    let events = live.take_until(operations.shutdown.clone().cancelled_owned()).filter_map(
+    let events = live.take_until(gateway.shutdown.clone().cancelled_owned()).filter_map(
         |message| async move {
             match event(&message) {
                 Ok(event) => Some(Ok(event)),

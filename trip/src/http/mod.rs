@@ -7,9 +7,10 @@ mod model;
 mod problems;
 mod trips;
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use axum::{Router, extract::FromRef};
+use axum::{
+    Router,
+    extract::{FromRef, State},
+};
 use common::{
     auth::{AsOperations, AuthConfig, BadKey, Issuer, Verifier},
     event_store::EventStore,
@@ -21,13 +22,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     dispatch::{self, Inspector},
-    invariants::{Invariants, Standing},
+    invariants::{SharedInvariants, Standing},
     record::TripDecider,
 };
 
 /// What the handlers work with.
 #[derive(Clone)]
-struct Operations {
+struct Gateway {
     nats: Nats,
     store: EventStore<TripDecider>,
     invariants: SharedInvariants,
@@ -35,27 +36,17 @@ struct Operations {
     shutdown: CancellationToken,
 }
 
-impl FromRef<Operations> for Verifier {
-    fn from_ref(operations: &Operations) -> Self {
-        operations.verifier.clone()
+impl FromRef<Gateway> for Verifier {
+    fn from_ref(gateway: &Gateway) -> Self {
+        gateway.verifier.clone()
     }
 }
 
-/// The view that `crate::watch` feeds.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct SharedInvariants(Arc<Mutex<Invariants>>);
-
-impl SharedInvariants {
-    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Invariants) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// The whole gateway.
+/// All routes of the gateway.
 ///
 /// # Errors
 /// When a configured key is not one.
-pub(crate) fn gateway(
+pub(crate) fn router(
     store: EventStore<TripDecider>,
     auth: &AuthConfig,
     invariants: SharedInvariants,
@@ -71,7 +62,7 @@ pub(crate) fn gateway(
             if nats.is_connected() { Ok(()) } else { Err("no connection to the broker".into()) }
         })
     };
-    let operations = Operations { nats, store, invariants, verifier: verifier.clone(), shutdown };
+    let gateway = Gateway { nats, store, invariants, verifier: verifier.clone(), shutdown };
     let mut routes = OpenApiRouter::new()
         .routes(routes!(trips::list))
         .routes(routes!(trips::timeline))
@@ -81,7 +72,7 @@ pub(crate) fn gateway(
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::show))
         .routes(routes!(invariants_standing))
-        .with_state(operations)
+        .with_state(gateway)
         .merge(dispatch::http::routes(inspector, verifier));
     if let Some(issuer) = issuer {
         routes = routes.merge(issuer.routes());
@@ -96,9 +87,6 @@ pub(crate) fn gateway(
     tag = "operations",
     responses((status = 200, body = Standing))
 )]
-async fn invariants_standing(
-    _: AsOperations,
-    axum::extract::State(operations): axum::extract::State<Operations>,
-) -> Json<Standing> {
-    Json(operations.invariants.with(|invariants| invariants.standing()))
+async fn invariants_standing(_: AsOperations, State(gateway): State<Gateway>) -> Json<Standing> {
+    Json(gateway.invariants.with(|invariants| invariants.standing()))
 }

@@ -4,8 +4,7 @@ use axum::{extract::State, http::HeaderMap};
 use common::{
     auth::AsOperations,
     decider::Recorder as _,
-    event_store::Cause,
-    http::{Json, Path, Query},
+    http::{IDEMPOTENCY_KEY, Json, Path, Query, cause},
     id::{CommandId, TripId},
     problem::{Problem, ProblemBody},
     stream, subject,
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Operations,
+    Gateway,
     model::{EventView, TripView},
     problems,
 };
@@ -56,11 +55,11 @@ pub(super) struct TripList {
 )]
 pub(super) async fn list(
     _: AsOperations,
-    State(operations): State<Operations>,
+    State(gateway): State<Gateway>,
     Query(query): Query<ListQuery>,
 ) -> Json<TripList> {
     let limit = query.limit.unwrap_or(TRIPS_LIMIT_DEFAULT).clamp(1, TRIPS_LIMIT_MAX);
-    let last = operations.invariants.with(|invariants| invariants.last(query.phase, limit));
+    let last = gateway.invariants.with(|invariants| invariants.last(query.phase, limit));
     let items = last.iter().map(|(trip, seen)| TripView::seen(*trip, seen)).collect();
     Json(TripList { items })
 }
@@ -85,11 +84,11 @@ pub(super) struct Timeline {
 )]
 pub(super) async fn timeline(
     _: AsOperations,
-    State(operations): State<Operations>,
+    State(gateway): State<Gateway>,
     Path(trip_id): Path<TripId>,
 ) -> Result<Json<Timeline>, Problem> {
-    let filter = subject::TRIP.history(operations.nats.partitions, trip_id.0);
-    let messages = history::read(&operations.nats, stream::TRIP, &filter, 0, history::EVENTS_MAX)
+    let filter = subject::TRIP.history(gateway.nats.partitions, trip_id.0);
+    let messages = history::read(&gateway.nats, stream::TRIP, &filter, 0, history::EVENTS_MAX)
         .await
         .map_err(|err| Problem::unavailable(format!("{err:#}")))?;
     let mut events: Vec<EventView> = Vec::with_capacity(messages.len());
@@ -131,7 +130,7 @@ pub(super) struct CloseRequest {
 )]
 pub(super) async fn close(
     _: AsOperations,
-    State(operations): State<Operations>,
+    State(gateway): State<Gateway>,
     Path(trip_id): Path<TripId>,
     headers: HeaderMap,
     Json(request): Json<CloseRequest>,
@@ -141,7 +140,7 @@ pub(super) async fn close(
         .parse()
         .map_err(|err: crate::domain::NotAReason| Problem::invalid("/reason", err.to_string()))?;
     let command = TripCommand::Close { completed: request.completed, reason };
-    operations.carry_out(trip_id, &headers, &command).await
+    gateway.carry_out(trip_id, &headers, &command).await
 }
 
 /// Gives the driver new tries for the rider's PIN.
@@ -157,14 +156,14 @@ pub(super) async fn close(
 )]
 pub(super) async fn unlock_pin(
     _: AsOperations,
-    State(operations): State<Operations>,
+    State(gateway): State<Gateway>,
     Path(trip_id): Path<TripId>,
     headers: HeaderMap,
 ) -> Result<Json<TripView>, Problem> {
-    operations.carry_out(trip_id, &headers, &TripCommand::UnlockPin).await
+    gateway.carry_out(trip_id, &headers, &TripCommand::UnlockPin).await
 }
 
-impl Operations {
+impl Gateway {
     async fn carry_out(
         &self,
         trip: TripId,
@@ -172,16 +171,18 @@ impl Operations {
         command: &TripCommand,
     ) -> Result<Json<TripView>, Problem> {
         let command_id = command_id(trip, headers)?;
-        let cause = Cause { id: Some(command_id.0), traceparent: None };
-        let outcome =
-            self.store.execute(trip, command_id, &cause, command).await.map_err(problems::of)?;
+        let outcome = self
+            .store
+            .execute(trip, command_id, &cause(command_id), command)
+            .await
+            .map_err(problems::of)?;
         Ok(Json(TripView::loaded(trip, &outcome.now)))
     }
 }
 
 /// The caller's own key names the command, so that sending it twice does it once.
 fn command_id(trip: TripId, headers: &HeaderMap) -> Result<CommandId, Problem> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(CommandId::fresh()) };
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(CommandId::fresh()) };
     match key.to_str() {
         Ok(key) if (1..=KEY_LEN_MAX).contains(&key.len()) => Ok(CommandId::keyed(trip.0, key)),
         Ok(_) | Err(_) => {

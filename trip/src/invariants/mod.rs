@@ -2,6 +2,8 @@
 //! driver, nothing follows an end, and every carried state is what the events fold to. It knows all
 //! trips from their first event on and is fed by a view; no clock and no broker here.
 
+mod watch;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use common::{
@@ -11,6 +13,8 @@ use common::{
     id::{DriverId, TripId},
 };
 use serde::Serialize;
+
+pub(crate) use watch::{SharedInvariants, watch};
 
 use crate::{
     domain::{Phase, Trip, TripEvent, evolve},

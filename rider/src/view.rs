@@ -2,15 +2,16 @@
 //! transaction, so that a restart goes on where it stopped. Only reads; nothing is decided here.
 
 use common::{
-    contract::{self, Malformed, v1},
+    contract::{Malformed, v1},
+    id::TripId,
     nats::Nats,
-    stream, subject,
+    stream, subject, trips,
     view::{CaughtUp, Start, Stored, ViewSpec, follow},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Store, StoreError, trips};
+use crate::store::{Store, StoreError, trips as rows};
 
 /// The view's name in the store.
 const VIEW: &str = "trips";
@@ -29,7 +30,7 @@ pub async fn run(
     caught_up: &CaughtUp,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let position = store.read(|connection| trips::position(connection, VIEW)).await;
+    let position = store.read(|connection| rows::position(connection, VIEW)).await;
     let start = match position.map_err(|err: StoreError| err)? {
         // Every event carries the state it led to, so a new view needs one message a trip.
         0 => Start::LastPerSubject,
@@ -59,7 +60,7 @@ async fn write_batches(store: &Store, mut read: mpsc::Receiver<Stored>) -> anyho
             .write::<_, StoreError, _>(move |connection| {
                 for event in &events {
                     // Unreadable to this view is unreadable for ever. It is on the log for others.
-                    match snapshot(event).map(|snapshot| trips::apply(connection, &snapshot)) {
+                    match snapshot(event).map(|snapshot| rows::apply(connection, &snapshot)) {
                         Ok(Ok(())) => {}
                         Ok(Err(StoreError::Corrupt(err))) | Err(err) => {
                             let sequence = event.sequence;
@@ -69,7 +70,7 @@ async fn write_batches(store: &Store, mut read: mpsc::Receiver<Stored>) -> anyho
                     }
                 }
                 match events.last() {
-                    Some(last) => trips::advance(connection, VIEW, last.sequence),
+                    Some(last) => rows::advance(connection, VIEW, last.sequence),
                     None => Ok(()),
                 }
             })
@@ -78,31 +79,6 @@ async fn write_batches(store: &Store, mut read: mpsc::Receiver<Stored>) -> anyho
     Ok(())
 }
 
-/// What an event says of its trip.
-///
-/// # Errors
-/// When it is not a trip event.
-pub fn snapshot(stored: &Stored) -> Result<v1::TripSnapshot, Malformed> {
-    let trip = stored.envelope()?.subject;
-    let event: v1::TripEvent = contract::decode("TripEvent", &stored.payload)?;
-    snapshot_of(trip, stored.sequence, event)
-}
-
-/// What an event that was stored at this sequence says of its trip.
-///
-/// # Errors
-/// When it carries no state.
-pub fn snapshot_of(
-    trip: uuid::Uuid,
-    sequence: u64,
-    event: v1::TripEvent,
-) -> Result<v1::TripSnapshot, Malformed> {
-    let stamp = contract::required("stamp", event.stamp)?;
-    Ok(v1::TripSnapshot {
-        trip_id: trip.as_bytes().to_vec(),
-        version: stamp.version,
-        sequence,
-        at_us: stamp.at_us,
-        state: Some(contract::required("state", event.state)?),
-    })
+fn snapshot(stored: &Stored) -> Result<v1::TripSnapshot, Malformed> {
+    trips::snapshot(TripId(stored.envelope()?.subject), stored.sequence, &stored.payload)
 }

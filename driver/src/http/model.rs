@@ -1,8 +1,6 @@
 //! What a driver's phone sees: the driver's own state, joined with the trip's last event and with
 //! what `location` hears. Built anew for every answer; no truth lives here.
 
-use std::time::Duration;
-
 use common::{
     clock::Timestamp,
     contract::{self, v1},
@@ -10,20 +8,15 @@ use common::{
     geo::Point,
     id::{DriverId, OfferId, TripId},
     money::Money,
-    nats::Nats,
-    subject::QUERY_DRIVER,
 };
-use prost::Message as _;
 use serde::Serialize;
 
+use super::trip_seen::{Confirmation, TripSeen};
 use crate::{
     domain::{Driver, Duty, Engaged, Engagement, Offered},
+    location::{Heard, Liveness, PingCounts},
     record::DriverDecider,
-    trips::{Confirmation, TripSeen},
 };
-
-/// `location` answers from memory. Without an answer the phone is shown what is known.
-const LOCATION_WITHIN: Duration = Duration::from_millis(300);
 
 /// A driver, as their phone shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -58,27 +51,6 @@ pub(crate) enum EngagementName {
     Idle,
     Offered,
     Engaged,
-}
-
-/// Whether the phone is heard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Liveness {
-    #[default]
-    Unknown,
-    Live,
-    Stale,
-    Lost,
-}
-
-/// How the phone's pings were classed.
-#[derive(Debug, Clone, Copy, Default, Serialize, utoipa::ToSchema)]
-pub(crate) struct PingCounts {
-    fresh: u64,
-    late: u64,
-    duplicate: u64,
-    clamped: u64,
-    implausible: u64,
 }
 
 /// An offer in hand. No address: that comes with the assignment.
@@ -129,14 +101,6 @@ pub(crate) enum TripStatus {
     Completed,
     Cancelled,
     Unfulfilled,
-}
-
-/// What `location` knows of a phone.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Heard {
-    pings: PingCounts,
-    liveness: Liveness,
-    clock_offset_in_ms: i64,
 }
 
 impl DriverView {
@@ -258,33 +222,5 @@ pub(crate) fn status(phase: v1::TripPhase) -> TripStatus {
         v1::TripPhase::Completed => TripStatus::Completed,
         v1::TripPhase::Cancelled => TripStatus::Cancelled,
         v1::TripPhase::Unfulfilled => TripStatus::Unfulfilled,
-    }
-}
-
-/// Asks `location` what it hears of this phone. No answer is no obstacle: the state of a driver
-/// does not depend on it.
-pub(crate) async fn heard(nats: &Nats, driver: DriverId) -> Heard {
-    let request = v1::DriverPositionRequest { driver_id: driver.to_vec() }.encode_to_vec();
-    let asked = nats.client.request(QUERY_DRIVER, request.into());
-    let reply = match tokio::time::timeout(LOCATION_WITHIN, asked).await {
-        Ok(Ok(reply)) => v1::DriverPositionReply::decode(reply.payload).unwrap_or_default(),
-        Ok(Err(_)) | Err(_) => v1::DriverPositionReply::default(),
-    };
-    let counts = reply.counts.unwrap_or_default();
-    Heard {
-        pings: PingCounts {
-            fresh: counts.fresh,
-            late: counts.late,
-            duplicate: counts.duplicate,
-            clamped: counts.clamped,
-            implausible: counts.implausible,
-        },
-        liveness: match reply.liveness() {
-            v1::Liveness::Unspecified => Liveness::Unknown,
-            v1::Liveness::Live => Liveness::Live,
-            v1::Liveness::Stale => Liveness::Stale,
-            v1::Liveness::Lost => Liveness::Lost,
-        },
-        clock_offset_in_ms: reply.clock_offset_us / 1000,
     }
 }

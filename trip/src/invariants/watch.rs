@@ -1,5 +1,7 @@
 //! Feeds the invariants with every trip and driver event of the log, from the first one on.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use common::{
     contract::{self, Malformed, v1},
     decider::Recorder as _,
@@ -10,13 +12,24 @@ use common::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{http::SharedInvariants, record::TripDecider};
+use super::Invariants;
+use crate::record::TripDecider;
+
+/// The view, as its feeder and its readers share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SharedInvariants(Arc<Mutex<Invariants>>);
+
+impl SharedInvariants {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Invariants) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 /// Watches until shutdown.
 ///
 /// # Errors
 /// Never by itself: what cannot be read is itself a broken promise.
-pub(crate) async fn run(
+pub(crate) async fn watch(
     nats: &Nats,
     invariants: SharedInvariants,
     shutdown: CancellationToken,

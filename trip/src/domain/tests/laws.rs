@@ -9,10 +9,10 @@ use common::{
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
 use uuid::Uuid;
 
-use super::{
+use super::given::{self, ANNA, BELA, CEM, OTHER_RIDER, RIDER};
+use crate::domain::{
     OFFERS_MAX, OfferEnd, OfferStatus, Phase, Search, TimerKind, Trip, TripCommand, TripEvent,
     decide, evolve, releases,
-    tests::given::{self, ANNA, BELA, CEM, OTHER_RIDER, RIDER},
 };
 
 const TIMERS: [TimerKind; 5] = [

@@ -1,0 +1,78 @@
+//! Durable commands to drivers, on the work queue that `driver` alone reads. Whoever sends one
+//! learns what came of it from the driver's events.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{context::PublishError, message::PublishMessage};
+use prost::Message as _;
+use uuid::Uuid;
+
+use crate::{
+    contract::v1::{self, driver_command::Kind},
+    envelope::Envelope,
+    event_store::Cause,
+    id::{CommandId, DriverId, EventId},
+    nats::Nats,
+};
+
+const SCHEMA: &str = "driver.proto#DriverCommand";
+
+/// A command to a driver.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// To whom.
+    pub driver: DriverId,
+    /// Under which id. It is derived, so that what is said twice is carried out once.
+    pub id: CommandId,
+    /// What.
+    pub kind: Kind,
+    /// The service that says it.
+    pub source: &'static str,
+    /// The ride that it belongs to, if any.
+    pub correlation: Option<Uuid>,
+    /// Why, and its trace.
+    pub cause: Cause,
+    /// A command that nobody took up within this time is gone; for ever there where `None`.
+    pub ttl: Option<Duration>,
+}
+
+/// Puts a command on the work queue, and returns when it is stored.
+///
+/// # Errors
+/// When the broker did not acknowledge it. It may be stored all the same; saying it again under the
+/// same id is safe.
+pub async fn send(nats: &Nats, outgoing: Outgoing) -> Result<(), PublishError> {
+    let Outgoing { driver, id, kind, source, correlation, cause, ttl } = outgoing;
+    let envelope = Envelope {
+        id: EventId(id.0),
+        kind: name(&kind).to_owned(),
+        source: source.to_owned(),
+        time: nats.clock.now(),
+        subject: driver.0,
+        correlation,
+        causation: cause.id,
+        hlc: nats.clock.tick(),
+        traceparent: cause.traceparent,
+    };
+    let command =
+        v1::DriverCommand { command_id: id.to_vec(), driver_id: driver.to_vec(), kind: Some(kind) };
+    let mut message = PublishMessage::build()
+        .payload(command.encode_to_vec().into())
+        .headers(envelope.to_headers(SCHEMA))
+        // Said again within the stream's window it is not even stored again; said again later, the
+        // driver's history knows the command.
+        .message_id(id.to_string());
+    if let Some(ttl) = ttl {
+        message = message.ttl(ttl);
+    }
+    nats.jetstream.send_publish(nats.partitions.driver_command(driver), message).await?.await?;
+    Ok(())
+}
+
+fn name(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Offer(_) => "driver.offer",
+        Kind::Release(_) => "driver.release",
+        Kind::MarkLost(_) => "driver.mark_lost",
+    }
+}
