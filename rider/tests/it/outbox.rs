@@ -215,3 +215,15 @@ async fn a_store_that_lost_its_published_rows_finds_its_place_by_asking_the_brok
     assert_eq!(numbers(&world, key).await, [1, 2]);
     shutdown.cancel();
 }
+
+#[tokio::test]
+async fn a_second_process_does_not_carry_the_same_outbox() {
+    let world = World::new().await;
+    let first = world.start().await;
+    let refused = world.start().await.fails().await;
+    assert!(refused.to_string().contains("another process"), "{refused:#}");
+    world.phone(&first).ride("k").await;
+    first.stop().await;
+    // Its place is free again.
+    world.start().await.stop().await;
+}

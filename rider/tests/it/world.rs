@@ -17,7 +17,7 @@ use common::{
     stream,
     subject::{self, Partitions},
     telemetry::TelemetryConfig,
-    testing::{self, TestBroker},
+    testing::{self, TestBroker, deadline},
 };
 use futures_util::StreamExt as _;
 use prost::Message as _;
@@ -55,6 +55,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Waits until it ends by itself, with an error.
+    pub(crate) async fn fails(mut self) -> anyhow::Error {
+        let ended = tokio::time::timeout(deadline::RECOVERY, self.service.join_next()).await;
+        ended.expect("the service ends").unwrap().unwrap().unwrap_err()
+    }
+
     pub(crate) async fn stop(mut self) {
         self.shutdown.cancel();
         self.service.join_next().await.unwrap().unwrap().unwrap();
