@@ -144,9 +144,4 @@ mod tests {
         let in_ten_minutes = wishes.take_while(|wish| wish.at < Duration::from_secs(600)).count();
         assert!((1080..1320).contains(&in_ten_minutes), "{in_ten_minutes}");
     }
-
-    #[test]
-    fn a_city_without_demand_has_only_its_short_rides() {
-        assert_eq!(demand(1, Rate { rides_per_minute: 0.0, ..RATE }).count(), 3);
-    }
 }

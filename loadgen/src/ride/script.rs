@@ -1,10 +1,12 @@
 //! What happens in the story: two drivers, one rider. The first driver who is asked says no, so
 //! that the second is asked; the first PIN is wrong, so that it is refused.
 
+use std::ops::Range;
+
 use anyhow::Context as _;
 use common::{geo::Point, money::Money};
 use hyper::Method;
-use location::roads::{RoadGraph, Route};
+use location::roads::{RoadGraph, Route, Speed};
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 use serde_json::{Value, json};
 use tokio::time::Duration;
@@ -19,8 +21,12 @@ use crate::{
     demo::Addresses,
 };
 
-/// The drivers wait about so far from the rider, metres.
-const FROM_PICKUP_M: [f64; 2] = [400.0, 1200.0];
+/// The drivers wait where they need so long to the rider, seconds.
+const NEAR_S: Range<f64> = 40.0..120.0;
+const FAR_S: Range<f64> = 150.0..300.0;
+/// So many places are looked at for each, around so many pickups.
+const PLACES_MAX: usize = 300;
+const PICKUPS_MAX: usize = 50;
 const RIDE_M: f64 = 4000.0;
 /// A car of the story jumps from corner to corner, so many on each way.
 const JUMPS: u32 = 4;
@@ -32,11 +38,11 @@ pub(super) async fn play(
     context: &PhoneContext,
     teller: &Teller,
 ) -> anyhow::Result<()> {
-    let roads = RoadGraph::gothenburg()?;
+    let roads = RoadGraph::gothenburg()?.with_speed(Speed::CONGESTED);
     let streets = Streets::new(roads.clone())?;
-    let pickup = streets.draw_place(&mut ChaCha8Rng::seed_from_u64(seed));
+    let places = Places::draw(&roads, &streets, seed).context("no fitting places in this city")?;
+    let Places { pickup, near, far } = places;
     let dropoff = streets.place_at(pickup, RIDE_M);
-    let [near, far] = FROM_PICKUP_M.map(|metres| streets.place_at(pickup, metres));
     let person = |name, role| {
         let service = match role {
             Role::Driver => &addresses.driver,
@@ -73,6 +79,29 @@ pub(super) async fn play(
         played = acts => played,
         Err(err) = anna.pings() => Err(err),
         Err(err) = bo.pings() => Err(err),
+    }
+}
+
+/// Where the story begins.
+struct Places {
+    pickup: Point,
+    near: Point,
+    far: Point,
+}
+
+impl Places {
+    /// A pickup with a place nearby and one farther away, by the time that it takes to drive.
+    fn draw(roads: &RoadGraph, streets: &Streets, seed: u64) -> Option<Self> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        (0..PICKUPS_MAX).find_map(|_| {
+            let pickup = streets.draw_place(&mut rng);
+            let mut place = |needed_s: Range<f64>| {
+                (0..PLACES_MAX).map(|_| streets.draw_place(&mut rng)).find(|place| {
+                    roads.eta(*place, pickup).is_some_and(|eta| needed_s.contains(&eta.seconds))
+                })
+            };
+            Some(Self { pickup, near: place(NEAR_S)?, far: place(FAR_S)? })
+        })
     }
 }
 
