@@ -136,8 +136,8 @@ impl EventId {
 }
 
 impl OfferId {
-    /// The offer that a trip makes as its `round`th. A dispatcher that dies and tries again offers
-    /// the same offer.
+    /// The offer that is made on this version of a trip. A dispatcher that dies and tries again
+    /// makes the same offer.
     #[must_use]
     pub fn derived(trip: TripId, version: u64) -> Self {
         Self(Uuid::new_v5(&trip.0, &version.to_be_bytes()))

@@ -139,6 +139,12 @@ pub const DRIVER: AggregateSubjects =
     AggregateSubjects { event: "driver.event", timer: "driver.timer", due: "driver.due" };
 
 impl AggregateSubjects {
+    /// The filter that takes all events and no timers.
+    #[must_use]
+    pub fn events(&self) -> String {
+        format!("{}.>", self.event)
+    }
+
     /// The literal subject of one history.
     #[must_use]
     pub fn history(&self, partitions: Partitions, key: Uuid) -> String {

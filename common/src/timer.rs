@@ -66,11 +66,8 @@ pub async fn sweep<D: Recorder>(
 ) -> anyhow::Result<()> {
     let running: Arc<Mutex<HashMap<Uuid, Vec<v1::Timer>>>> = Arc::default();
     let caught_up = CaughtUp::default();
-    let spec = ViewSpec {
-        stream: D::STREAM,
-        filter: format!("{}.>", D::SUBJECTS.event),
-        start: Start::LastPerSubject,
-    };
+    let spec =
+        ViewSpec { stream: D::STREAM, filter: D::SUBJECTS.events(), start: Start::LastPerSubject };
     let nats = store.nats().clone();
     let watch = view::follow(&nats, spec, &caught_up, shutdown.clone(), |stored| {
         note(&running, &stored);
@@ -98,9 +95,8 @@ struct Stamped {
 }
 
 fn note(running: &Mutex<HashMap<Uuid, Vec<v1::Timer>>>, stored: &view::Stored) {
-    let key = stored.subject.rsplit('.').next().and_then(|key| Uuid::parse_str(key).ok());
     let stamp = Stamped::decode(stored.payload.as_ref()).ok().and_then(|event| event.stamp);
-    let (Some(key), Some(stamp)) = (key, stamp) else { return };
+    let (Ok(key), Some(stamp)) = (stored.key(), stamp) else { return };
     let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
     if stamp.timers.is_empty() {
         running.remove(&key);

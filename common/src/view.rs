@@ -15,6 +15,8 @@ use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use uuid::Uuid;
+
 use crate::{clock::Timestamp, contract::Malformed, envelope::Envelope, nats::Nats};
 
 /// Pause before a reader that lost its consumer makes a new one.
@@ -65,6 +67,15 @@ impl Stored {
     /// When it has none that can be read.
     pub fn envelope(&self) -> Result<Envelope, Malformed> {
         Envelope::from_headers(&self.headers)
+    }
+
+    /// The key that the subject ends with, such as a trip's id.
+    ///
+    /// # Errors
+    /// When that is no id.
+    pub fn key(&self) -> Result<Uuid, Malformed> {
+        let key = self.subject.rsplit('.').next().unwrap_or_default();
+        key.parse().map_err(|err| Malformed::new("subject", err))
     }
 }
 

@@ -61,7 +61,7 @@ impl Earnings {
     ) -> anyhow::Result<()> {
         let spec = ViewSpec {
             stream: stream::TRIP,
-            filter: format!("{}.>", subject::TRIP.event),
+            filter: subject::TRIP.events(),
             start: Start::LastPerSubject,
         };
         view::follow(nats, spec, caught_up, shutdown, |stored| {
@@ -80,9 +80,8 @@ impl Earnings {
         if state.phase() != v1::TripPhase::Completed {
             return Ok(());
         }
-        let trip = stored.subject.rsplit('.').next().unwrap_or_default();
         let ride = Ride {
-            trip_id: trip.parse().map_err(|err| Malformed::new("trip id", err))?,
+            trip_id: TripId(stored.key()?),
             fare: contract::money("fare", state.fare.as_ref())?,
             ended_at: Timestamp::from_micros(state.ended_at_us),
         };

@@ -1,10 +1,15 @@
 //! `driver` owns a driver's duty and engagement, and is the gateway for drivers' phones.
 //!
-//! | reads | writes | serves |
+//! | | what | where |
 //! |---|---|---|
-//! | `DRIVER_CMD` (commands of the saga, lanes) | `driver.event.>` and its timers (the only writer) | duty, offers, state and its event stream |
-//! | `driver.due.>` (its own timers, lanes) | `ping.<p>` (frames of pings) | positions of phones |
-//! | `TRIP` (last events; a view for earnings) | `trip.command.>` (request and reply, for the phone) | a driver's steps on a trip, earnings |
+//! | reads | `driver.command.>`: steps of the saga, and silences (lanes) | `consumers.rs` |
+//! | reads | `driver.due.>`: its own timers (lanes) | `consumers.rs` |
+//! | reads | `trip.event.>`: completed rides (a view) | `earnings.rs` |
+//! | writes | `driver.event.>`, `driver.timer.>`: the only writer | `record/`, through the event store |
+//! | writes | `ping.<p>`: frames of pings | `gather.rs` |
+//! | asks | `trip.command.<p>.<trip>`: a driver's steps on a trip | `http/trips.rs` |
+//! | asks | `location.query.driver`: what is heard of a phone | `location.rs` |
+//! | serves | HTTP for drivers' phones; `live.driver.event.>`, `live.trip.event.>` as SSE | `http/` |
 
 mod config;
 mod consumers;
@@ -41,11 +46,11 @@ const NAME: &str = "driver";
 /// # Errors
 /// When it cannot start, or a part of it fails for good.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(config.listen).await?;
+    let listener = common::http::bind(config.listen).await?;
     Box::pin(serve(config, listener, shutdown)).await
 }
 
-/// As [`run`], on a listener that is open already.
+/// As [`run`], on a listener that is bound already.
 ///
 /// # Errors
 /// As [`run`].

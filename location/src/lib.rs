@@ -2,11 +2,15 @@
 //! candidates for a pickup, and how scarce cars are. It keeps nothing that the log does not have:
 //! a cold start reads it back in seconds.
 //!
-//! | | |
-//! |---|---|
-//! | reads | `ping.<p>` (pinned, a window in flight), `driver.event.>`, `trip.event.>` (views) |
-//! | writes | `driver.command.<p>.<driver>` (mark lost), `location.counted.<p>`, `location.frame` |
-//! | serves | `location.query.{candidates,route,supply,driver,counts}`; HTTP: `/v1/roads`, health |
+//! | | what | where |
+//! |---|---|---|
+//! | reads | `ping.<p>` (one owner, a window in flight) | `pings.rs` |
+//! | reads | `driver.event.>`, `trip.event.>` (views) | `views.rs` |
+//! | writes | `driver.command.<p>.<driver>`: mark lost | `losses.rs` |
+//! | writes | `location.counted.<p>`: what was counted | `checkpoint.rs` |
+//! | writes | `location.frame`: the moving map, not stored | `moving_map.rs` |
+//! | serves | `location.query.{candidates,route,supply,driver,counts}` | `queries.rs` |
+//! | serves | HTTP: the roads to draw a map with | `http.rs` |
 
 mod checkpoint;
 mod city;
@@ -24,7 +28,6 @@ mod views;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use common::{nats::Nats, view::CaughtUp};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -42,9 +45,7 @@ const LAST_CHECKPOINT: Duration = Duration::from_secs(3);
 /// # Errors
 /// When it cannot start, or a part of it cannot go on.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener = common::http::bind(config.listen).await?;
     Box::pin(serve(config, listener, shutdown)).await
 }
 

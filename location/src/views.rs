@@ -11,7 +11,6 @@ use common::{
     view::{self, CaughtUp, Start, Stored, ViewSpec},
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{
     city::City,
@@ -31,7 +30,7 @@ pub(crate) async fn follow_drivers(
 ) -> anyhow::Result<()> {
     let spec = ViewSpec {
         stream: stream::DRIVER,
-        filter: format!("{}.>", subject::DRIVER.event),
+        filter: subject::DRIVER.events(),
         start: Start::LastPerSubject,
     };
     view::follow(nats, spec, caught_up, shutdown, |stored| {
@@ -55,7 +54,7 @@ pub(crate) async fn follow_demand(
     let since = Timestamp::from_micros(now.saturating_sub(micros(DEMAND_WINDOW)));
     let spec = ViewSpec {
         stream: stream::TRIP,
-        filter: format!("{}.>", subject::TRIP.event),
+        filter: subject::TRIP.events(),
         start: Start::Since(since),
     };
     let caught_up = CaughtUp::default();
@@ -88,7 +87,7 @@ fn duty_of(stored: &Stored) -> Result<(DriverId, DutyState), Malformed> {
     let state = contract::required("state", event.state)?;
     let (activity, since_us) = activity(&state, at_us);
     let since = Timestamp::from_micros(since_us);
-    Ok((DriverId(key(stored)?), DutyState { activity, since }))
+    Ok((DriverId(stored.key()?), DutyState { activity, since }))
 }
 
 fn activity(state: &v1::DriverState, at_us: i64) -> (Activity, i64) {
@@ -114,7 +113,7 @@ fn note_request(nats: &Nats, city: &City, stored: &Stored) -> Result<(), Malform
         return Ok(());
     };
     if let Some(cell) = surge_cell(contract::point("pickup", Some(pickup))?) {
-        city.demand().requested(TripId(key(stored)?), at, cell, nats.clock.now());
+        city.demand().requested(TripId(stored.key()?), at, cell, nats.clock.now());
     }
     Ok(())
 }
@@ -128,12 +127,6 @@ fn update_surge(nats: &Nats, city: &City) {
             .sum();
         u32::try_from(free).unwrap_or(u32::MAX)
     });
-}
-
-/// The aggregate's id: the subject's last token.
-fn key(stored: &Stored) -> Result<Uuid, Malformed> {
-    let key = stored.subject.rsplit('.').next().unwrap_or_default();
-    Uuid::parse_str(key).map_err(|err| Malformed::new("subject", err))
 }
 
 fn micros(duration: Duration) -> i64 {

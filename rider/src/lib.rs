@@ -1,21 +1,24 @@
 //! `rider` owns what riders ask for and what they pay: quotes, ride requests and the ledger.
 //!
-//! | | |
-//! |---|---|
-//! | reads | `TRIP` (its view of trips; the payments worker), `live.trip.event.>` (event streams) |
-//! | writes | `RIDER` (`rider.event.<p>.<rider>`, through the outbox), its own store |
-//! | asks | `location.query.{supply,route,driver}`, `trip.command.<p>.<trip>` |
-//! | serves | HTTP `/v1/products`, `/v1/quotes`, `/v1/trips…` for the role rider |
+//! | | what | where |
+//! |---|---|---|
+//! | reads | `trip.event.>` into its view of trips | `view.rs` |
+//! | reads | `trip.event.>` for what ended trips cost (a worker) | `payments/` |
+//! | writes | `rider.event.<p>.<rider>`, through the outbox: the only writer | `relay.rs` |
+//! | writes | its own store: requests, outbox, ledger, view | `store/` |
+//! | asks | `location.query.{supply,route,driver}` | `location.rs` |
+//! | asks | `trip.command.<p>.<trip>`: cancel, rate | `http/endings.rs` |
+//! | serves | HTTP for riders' phones; `live.trip.event.>` as SSE | `http/` |
 
-pub mod config;
+mod config;
 pub mod domain;
 pub mod fare;
 mod http;
-pub mod location;
+mod location;
 pub mod payments;
 pub mod relay;
 pub mod store;
-pub mod view;
+mod view;
 pub mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -49,13 +52,11 @@ const PREPARE_AGAIN: Duration = Duration::from_millis(500);
 /// # Errors
 /// When a part fails that the service cannot go on without.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener = common::http::bind(config.listen).await?;
     Box::pin(serve(config, listener, shutdown)).await
 }
 
-/// [`run`], on a listener that is open already.
+/// As [`run`], on a listener that is bound already.
 ///
 /// # Errors
 /// When a part fails that the service cannot go on without.

@@ -21,7 +21,7 @@ const POSITION_DEADLINE: Duration = Duration::from_millis(300);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum QueryError {
+pub(crate) enum QueryError {
     /// Nobody answers now.
     #[error("location does not answer: {0}")]
     Unavailable(String),
@@ -38,14 +38,14 @@ impl From<QueryError> for Problem {
 
 /// Asks `location`.
 #[derive(Debug, Clone)]
-pub struct Location {
+pub(crate) struct Location {
     nats: Nats,
 }
 
 impl Location {
     /// Over this connection.
     #[must_use]
-    pub fn new(nats: Nats) -> Self {
+    pub(crate) fn new(nats: Nats) -> Self {
         Self { nats }
     }
 
@@ -53,7 +53,7 @@ impl Location {
     ///
     /// # Errors
     /// When there is no answer in time.
-    pub async fn supply(&self, pickup: Point) -> Result<v1::SupplyReply, QueryError> {
+    pub(crate) async fn supply(&self, pickup: Point) -> Result<v1::SupplyReply, QueryError> {
         let question = v1::SupplyRequest { pickup: Some(pickup.into()) };
         self.ask(subject::QUERY_SUPPLY, &question, QUOTE_DEADLINE).await
     }
@@ -62,7 +62,7 @@ impl Location {
     ///
     /// # Errors
     /// When there is no answer in time.
-    pub async fn route(&self, from: Point, to: Point) -> Result<v1::RouteReply, QueryError> {
+    pub(crate) async fn route(&self, from: Point, to: Point) -> Result<v1::RouteReply, QueryError> {
         let question = v1::RouteRequest { from: Some(from.into()), to: Some(to.into()) };
         self.ask(subject::QUERY_ROUTE, &question, QUOTE_DEADLINE).await
     }
@@ -71,7 +71,10 @@ impl Location {
     ///
     /// # Errors
     /// When there is no answer in time.
-    pub async fn driver(&self, driver: DriverId) -> Result<v1::DriverPositionReply, QueryError> {
+    pub(crate) async fn driver(
+        &self,
+        driver: DriverId,
+    ) -> Result<v1::DriverPositionReply, QueryError> {
         let question = v1::DriverPositionRequest { driver_id: driver.to_vec() };
         self.ask(subject::QUERY_DRIVER, &question, POSITION_DEADLINE).await
     }

@@ -24,7 +24,7 @@ const BATCH_MAX: usize = 256;
 ///
 /// # Errors
 /// When the store fails: a view with a hole must not go on.
-pub async fn run(
+pub(crate) async fn run(
     nats: &Nats,
     store: &Store,
     caught_up: &CaughtUp,
@@ -36,8 +36,7 @@ pub async fn run(
         0 => Start::LastPerSubject,
         position => Start::After(position),
     };
-    let filter = format!("{}.>", subject::TRIP.event);
-    let spec = ViewSpec { stream: stream::TRIP, filter, start };
+    let spec = ViewSpec { stream: stream::TRIP, filter: subject::TRIP.events(), start };
     let (read, written) = mpsc::channel(QUEUE_MAX);
     let reading = async {
         let sent = follow(nats, spec, caught_up, shutdown, |stored| {

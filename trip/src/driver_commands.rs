@@ -1,5 +1,5 @@
-//! What trips tell drivers. The same cause gives the same
-//! command, so that a reaction that runs twice says it once.
+//! What trips tell drivers. The same cause gives the same command, so that a reaction that runs
+//! twice says it once.
 
 use std::time::Duration;
 

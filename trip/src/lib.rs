@@ -1,12 +1,18 @@
 //! `trip` owns the life of a trip: it alone decides and writes what happens to it, finds its driver
 //! and fixes its fare. It also serves operations, whose console looks into the log.
 //!
-//! | reads | writes | serves |
+//! | | what | where |
 //! |---|---|---|
-//! | `rider.event`: requested rides | `trip.event`, `trip.timer` | `trip.command`: what phones want |
-//! | `driver.event`: accepted and ended offers | `driver.command`: offer, release | HTTP for operations |
-//! | `trip.event`, `trip.due`: its own | `dlq`: what it could not read | |
-//! | `location.query.candidates`: who is near | | |
+//! | reads | `rider.event.>`: requested rides (lanes) | `consumers.rs` |
+//! | reads | `driver.event.>`: accepted and ended offers (lanes) | `consumers.rs` |
+//! | reads | `trip.event.>`, `trip.due.>`: its own, as process manager (lanes) | `consumers.rs` |
+//! | reads | `trip.event.>`: who looks for a driver (a view) | `dispatch/` |
+//! | reads | `trip.event.>`, `driver.event.>` from the first on (a view) | `invariants/` |
+//! | writes | `trip.event.>`, `trip.timer.>`: the only writer | `record/`, through the event store |
+//! | writes | `driver.command.<p>.<driver>`: offer, release | `driver_commands.rs` |
+//! | asks | `location.query.candidates`: who is near | `dispatch/candidates.rs` |
+//! | serves | `trip.command.>`: what phones want of a trip, with an answer | `commands/` |
+//! | serves | HTTP for operations; `live.trip.event.>`, `live.driver.event.>` as SSE | `http/` |
 
 mod commands;
 mod config;
@@ -21,7 +27,6 @@ pub mod record;
 
 pub use config::{Config, TermsConfig};
 
-use anyhow::Context as _;
 use common::{event_store::EventStore, nats::Nats, timer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -35,13 +40,11 @@ use crate::{
 /// # Errors
 /// When it cannot start, or a part of it fails for good.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen at {}", config.listen))?;
+    let listener = common::http::bind(config.listen).await?;
     serve(config, listener, shutdown).await
 }
 
-/// Runs the service on a listener that stands already.
+/// As [`run`], on a listener that is bound already.
 ///
 /// # Errors
 /// When it cannot start, or a part of it fails for good.

@@ -3,7 +3,8 @@
 mod cause;
 mod extract;
 mod serve;
+pub mod sse;
 
 pub use cause::{IDEMPOTENCY_KEY, cause, traceparent};
 pub use extract::{Json, Path, Query};
-pub use serve::{Readiness, app, serve};
+pub use serve::{Readiness, app, bind, serve};

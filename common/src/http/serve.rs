@@ -1,7 +1,8 @@
 //! Puts a gateway's routes together with what all of them have, and serves them until shutdown.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
@@ -86,6 +87,14 @@ async fn trace(request: Request, next: Next) -> Response {
 #[allow(clippy::disallowed_methods, reason = "a trace begins at the gateway")]
 fn fresh_trace() -> String {
     Uuid::new_v4().simple().to_string()
+}
+
+/// Listens at a service's address.
+///
+/// # Errors
+/// When somebody else does.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Serves until shutdown, then lets open requests end within `DRAIN_MAX`.

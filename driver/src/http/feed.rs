@@ -1,7 +1,7 @@
 //! The driver's event stream (SSE): first a snapshot, then the new state after every stored event
 //! of the driver, and of the trip that the driver is engaged by.
 
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
+use std::{collections::VecDeque, convert::Infallible};
 
 use async_nats::{HeaderMap, Message, Subscriber};
 use axum::{
@@ -13,26 +13,19 @@ use common::{
     decider::Recorder as _,
     envelope::header,
     event_store::Loaded,
+    http::sse::{self, HEARTBEAT_EVERY, RETRY},
     id::{DriverId, TripId},
     problem::{Problem, ProblemBody},
 };
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::Interval;
 
 use super::{Gateway, model::DriverView, problems, trip_seen::TripSeen};
 use crate::{
     location::{self, Heard},
     record::DriverDecider,
 };
-
-/// A phone behind a proxy hears something at least this often; and this often the log is looked at
-/// directly, because live messages come at most once.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// When a phone that lost the stream should come back.
-const RETRY: Duration = Duration::from_secs(2);
-/// The broker's header with the sequence of a republished message.
-const SEQUENCE: &str = "Nats-Sequence";
 
 /// Something changed: what, and the state since.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -67,7 +60,7 @@ pub(super) async fn events(
         let event = feed.next().await?;
         Some((Ok(event), feed))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT_EVERY)))
 }
 
 /// One phone's stream.
@@ -102,9 +95,7 @@ impl Feed {
             .map_err(|err| Problem::unavailable(err.to_string()))?;
         let loaded = gateway.drivers.load(driver).await.map_err(problems::of_driver)?;
         let heard = location::heard(&gateway.nats, driver).await;
-        let mut recheck = tokio::time::interval(HEARTBEAT);
-        recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        recheck.reset();
+        let recheck = sse::every(HEARTBEAT_EVERY);
         let (trip, ready) = (None, VecDeque::new());
         let mut feed = Self { gateway, driver, loaded, live_driver, trip, heard, recheck, ready };
         feed.follow_trip().await?;
@@ -131,7 +122,7 @@ impl Feed {
 
     async fn driver_spoke(&mut self, message: Message) {
         let headers = message.headers.unwrap_or_default();
-        let sequence = text(&headers, SEQUENCE).parse().unwrap_or(0);
+        let sequence = sse::sequence(&headers).unwrap_or(0);
         if sequence <= self.loaded.sequence {
             return;
         }

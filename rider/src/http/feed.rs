@@ -4,16 +4,21 @@
 use std::{collections::VecDeque, time::Duration};
 
 use async_nats::{
-    HeaderMap, Message, Subscriber,
-    header::{NATS_LAST_SEQUENCE, NATS_SEQUENCE},
+    HeaderMap, Message, Subscriber, header::NATS_LAST_SEQUENCE,
     jetstream::stream::DirectGetErrorKind,
 };
 use axum::response::sse::Event;
 use bytes::Bytes;
-use common::{envelope::header, id::TripId, problem::Problem, stream, trips};
+use common::{
+    envelope::header,
+    http::sse::{self, HEARTBEAT_EVERY, RETRY},
+    id::TripId,
+    problem::Problem,
+    stream, trips,
+};
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::Interval;
 
 use super::{
     Gateway,
@@ -25,12 +30,8 @@ use crate::{
     wire,
 };
 
-/// A sign of life, and a look at the log: what is live may be lost.
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 /// Positions come at most this often.
 const POSITION_EVERY: Duration = Duration::from_secs(1);
-/// A phone that lost its connection comes back after this.
-const RETRY: Duration = Duration::from_secs(2);
 /// Events of one trip that are read in one go; the rest follows with the next heartbeat.
 const HISTORY_MAX: usize = 256;
 
@@ -65,8 +66,8 @@ impl Feed {
             trip,
             charge,
             ready: VecDeque::from([Event::default().retry(RETRY)]),
-            heartbeat: every(HEARTBEAT_EVERY),
-            positions: every(POSITION_EVERY),
+            heartbeat: sse::every(HEARTBEAT_EVERY),
+            positions: sse::every(POSITION_EVERY),
             last_position_us: 0,
         };
         match seen {
@@ -97,8 +98,9 @@ impl Feed {
 
     async fn hear(&mut self, message: Message) {
         let headers = message.headers.unwrap_or_default();
-        let number = |name| headers.get(name)?.as_str().parse::<u64>().ok();
-        match (number(NATS_SEQUENCE), number(NATS_LAST_SEQUENCE)) {
+        let before: Option<u64> =
+            headers.get(NATS_LAST_SEQUENCE).and_then(|last| last.as_str().parse().ok());
+        match (sse::sequence(&headers), before) {
             (Some(sequence), _) if sequence <= self.seen => {}
             (Some(sequence), Some(before)) if before == self.seen => {
                 self.take(sequence, &headers, &message.payload).await;
@@ -206,10 +208,4 @@ impl Feed {
     fn name(&self) -> TripId {
         self.trip.ride.trip
     }
-}
-
-fn every(period: Duration) -> Interval {
-    let mut interval = interval_at(Instant::now() + period, period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
 }

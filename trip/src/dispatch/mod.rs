@@ -103,7 +103,7 @@ impl Dispatcher {
     async fn watch(&self, caught_up: &CaughtUp, shutdown: CancellationToken) -> anyhow::Result<()> {
         let spec = ViewSpec {
             stream: stream::TRIP,
-            filter: format!("{}.>", subject::TRIP.event),
+            filter: subject::TRIP.events(),
             start: Start::LastPerSubject,
         };
         follow(&self.nats, spec, caught_up, shutdown, |stored| {

@@ -1,7 +1,7 @@
 //! Everything as it is stored, for the console (SSE). It begins with now: what was before is in
 //! lists and timelines.
 
-use std::{convert::Infallible, time::Duration};
+use std::convert::Infallible;
 
 use async_nats::{Message, Subscriber};
 use axum::{
@@ -14,6 +14,7 @@ use common::{
     contract::{self, Malformed, v1},
     decider::Recorder as _,
     envelope::Envelope,
+    http::sse::{self, HEARTBEAT_EVERY, RETRY},
     id::{DriverId, TripId},
     problem::{Problem, ProblemBody},
     subject,
@@ -27,13 +28,6 @@ use utoipa::ToSchema;
 
 use super::{Gateway, model::EventView};
 use crate::record::TripDecider;
-
-/// A console behind a proxy hears something at least this often.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// When a console that lost the stream should come back.
-const RETRY: Duration = Duration::from_secs(2);
-/// The broker's header with the sequence of a republished message.
-const SEQUENCE: &str = "Nats-Sequence";
 
 /// A trip's event, live.
 #[derive(Debug, Serialize, ToSchema)]
@@ -94,13 +88,13 @@ pub(super) async fn stream(
             }
         },
     );
-    Ok(Sse::new(opening.chain(events)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    Ok(Sse::new(opening.chain(events)).keep_alive(KeepAlive::new().interval(HEARTBEAT_EVERY)))
 }
 
 fn event(message: &Message) -> Result<Event, Malformed> {
     let headers = message.headers.as_ref().ok_or_else(|| Malformed::missing("headers"))?;
     let envelope = Envelope::from_headers(headers)?;
-    let sequence = headers.get(SEQUENCE).and_then(|value| value.as_str().parse().ok()).unwrap_or(0);
+    let sequence = sse::sequence(headers).unwrap_or(0);
     let event = if message.subject.starts_with("live.trip.") {
         let recorded = TripDecider::decode(&message.payload)?;
         let event = EventView::new(sequence, &envelope, &recorded, None);

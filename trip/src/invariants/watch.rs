@@ -34,15 +34,11 @@ pub(crate) async fn watch(
     invariants: SharedInvariants,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let spec = |stream, event: &str| ViewSpec {
-        stream,
-        filter: format!("{event}.>"),
-        start: Start::After(0),
-    };
+    let spec = |stream, filter| ViewSpec { stream, filter, start: Start::After(0) };
     let (trips_caught_up, drivers_caught_up) = (CaughtUp::default(), CaughtUp::default());
     let trips = follow(
         nats,
-        spec(stream::TRIP, subject::TRIP.event),
+        spec(stream::TRIP, subject::TRIP.events()),
         &trips_caught_up,
         shutdown.clone(),
         async |stored| {
@@ -52,7 +48,7 @@ pub(crate) async fn watch(
     );
     let drivers = follow(
         nats,
-        spec(stream::DRIVER, subject::DRIVER.event),
+        spec(stream::DRIVER, subject::DRIVER.events()),
         &drivers_caught_up,
         shutdown.clone(),
         async |stored| {

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{
-    CLOSED_OFFERS_MAX, Driver, DriverCommand, DriverEvent, OfferEnd, START, accept, accepted,
-    decide, decline, declined, evolve, given, lapsed, offer, offered, online, pair, refused,
-    release, released, silent_for, went_offline,
+use super::given::{
+    START, accept, accepted, decline, declined, given, lapsed, offer, offered, online, pair,
+    refused, release, released, silent_for, went_offline,
+};
+use crate::domain::{
+    CLOSED_OFFERS_MAX, Driver, DriverCommand, DriverEvent, OfferEnd, decide, evolve,
 };
 
 /// Few offers, so that commands meet: ids, in any order, with any repetition.

@@ -1,132 +1,18 @@
 //! The rules as sentences.
 
+mod given;
 mod laws;
 
 use std::time::Duration;
 
-use common::{
-    clock::Timestamp,
-    id::{OfferId, TripId},
-    money::{Currency, Money},
+use self::given::{
+    FIRST, SECOND, START, accept, accepted, decline, declined, given, is_idle, lapsed, offer,
+    offered, online, pair, refused, release, released, silent_for, went_offline,
 };
-use uuid::Uuid;
-
 use super::{
-    ACCEPT_GRACE, CLOSED_OFFERS_MAX, Driver, DriverCommand, DriverEvent, Duty, Engagement,
-    OFFER_TIME, OfferEnd, OfferTerms, Pair, Rejection, decide, evolve,
+    ACCEPT_GRACE, CLOSED_OFFERS_MAX, Driver, DriverCommand, DriverEvent, Duty, OFFER_TIME,
+    OfferEnd, Pair, Rejection, evolve,
 };
-
-const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
-const FIRST: u128 = 1;
-const SECOND: u128 = 2;
-
-fn pair(number: u128) -> Pair {
-    Pair {
-        trip: TripId(Uuid::from_u128(1000 + number)),
-        offer: OfferId(Uuid::from_u128(2000 + number)),
-    }
-}
-
-fn terms() -> OfferTerms {
-    OfferTerms {
-        pickup_eta_s: 120,
-        pickup_distance_m: 900,
-        fare: Money::new(12_300, Currency::SEK),
-        trip_distance_m: 4_000,
-        trip_duration_s: 600,
-    }
-}
-
-fn expiry() -> Timestamp {
-    START.plus(OFFER_TIME)
-}
-
-fn online() -> DriverEvent {
-    DriverEvent::WentOnline
-}
-fn offered(number: u128) -> DriverEvent {
-    DriverEvent::Offered { pair: pair(number), expires_at: expiry(), terms: terms() }
-}
-fn accepted(number: u128) -> DriverEvent {
-    DriverEvent::OfferAccepted { pair: pair(number) }
-}
-fn lapsed(number: u128) -> DriverEvent {
-    DriverEvent::OfferLapsed { pair: pair(number) }
-}
-fn declined(number: u128) -> DriverEvent {
-    DriverEvent::OfferDeclined { pair: pair(number), reason: "too_far".into() }
-}
-fn refused(number: u128, why: OfferEnd) -> DriverEvent {
-    DriverEvent::OfferRefused { pair: pair(number), why }
-}
-fn released(number: u128, early: bool) -> DriverEvent {
-    DriverEvent::Released { pair: pair(number), why: "completed".into(), early }
-}
-fn went_offline(ended: Option<u128>) -> DriverEvent {
-    DriverEvent::WentOffline { silent: false, ended: ended.map(pair) }
-}
-
-fn offer(number: u128) -> DriverCommand {
-    DriverCommand::Offer { pair: pair(number), terms: terms() }
-}
-fn accept(number: u128) -> DriverCommand {
-    DriverCommand::Accept { offer: pair(number).offer }
-}
-fn decline(number: u128) -> DriverCommand {
-    DriverCommand::Decline { offer: pair(number).offer, reason: "too_far".into() }
-}
-fn release(number: u128) -> DriverCommand {
-    DriverCommand::Release { pair: pair(number), why: "completed".into() }
-}
-fn silent_for(silent_s: u32) -> DriverCommand {
-    DriverCommand::MarkLost { silent_s }
-}
-
-struct Given(Driver, Timestamp);
-struct Then(Driver, Result<Option<DriverEvent>, Rejection>);
-
-fn given(events: &[DriverEvent]) -> Given {
-    Given(
-        events.iter().fold(Driver::default(), |driver, event| evolve(driver, event, START)),
-        START,
-    )
-}
-
-impl Given {
-    fn after(self, time: Duration) -> Self {
-        Self(self.0, self.1.plus(time))
-    }
-
-    #[allow(clippy::needless_pass_by_value, reason = "so that a test reads as a sentence")]
-    fn when(self, command: DriverCommand) -> Then {
-        let decision = decide(&self.0, &command, self.1);
-        let driver = match &decision {
-            Ok(Some(event)) => evolve(self.0, event, self.1),
-            Ok(None) | Err(_) => self.0,
-        };
-        Then(driver, decision)
-    }
-}
-
-impl Then {
-    fn then(self, event: DriverEvent) -> Driver {
-        assert_eq!(self.1, Ok(Some(event)));
-        self.0
-    }
-
-    fn then_nothing(self) -> Driver {
-        assert_eq!(self.1, Ok(None));
-        self.0
-    }
-
-    fn then_rejected(self, rejection: Rejection) {
-        assert_eq!(self.1, Err(rejection));
-    }
-}
-
-fn is_idle(driver: &Driver) -> bool {
-    matches!(driver.duty, Duty::Online(Engagement::Idle { .. }))
-}
 
 #[test]
 fn an_idle_online_driver_gets_an_offer_for_fifteen_seconds() {
