@@ -54,6 +54,11 @@ pub struct DemoConfig {
 const PING_EVERY_MS: u64 = 4_500;
 
 impl DemoConfig {
+    /// Whether the city has anybody in it.
+    pub(super) fn has_phones(&self) -> bool {
+        self.drivers > 0 || self.on_shift > 0 || self.rides_per_minute > 0.0
+    }
+
     /// The city of this demo, against these services.
     pub(super) fn city(&self, addresses: &Addresses, journal: PathBuf) -> CityConfig {
         CityConfig {
