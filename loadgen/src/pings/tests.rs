@@ -30,7 +30,8 @@ struct Gateway {
     stop: CancellationToken,
 }
 
-/// A gateway whose first answer takes as long as the test says.
+/// A gateway that stalls: the first answer takes half a second. The stall is what is tested, since the
+/// open loop's schedule goes on by the real clock; nothing here waits for something to have happened.
 async fn slow_start(
     State(gateway): State<Gateway>,
     body: Json<Value>,
@@ -115,7 +116,7 @@ async fn a_phone_that_could_not_send_makes_up_for_it_in_one_batch() {
     };
     fleet::send(pace, walkers(2), stage.ears, || {}).await.unwrap();
     let posts = gateway.posts.lock().unwrap();
-    // Half a second at 20 pings a second and driver: some ten each, and no more than that.
+    // Half a second at 20 pings a second and driver: some ten each.
     let count = |post: &Value| post["points"].as_array().map_or(0, Vec::len);
     let counts: Vec<usize> = posts.iter().map(count).collect();
     assert!(counts.iter().filter(|count| **count >= 8).count() >= 2, "{counts:?}");
