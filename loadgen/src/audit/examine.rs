@@ -1,13 +1,10 @@
 //! Gathers the evidence and audits it. The log may hold earlier runs: it is audited whole, but money
 //! and pings from before the marks may be in books that are not there any more.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, bail};
-use common::{contract::v1, id::TripId, nats::Nats, stream::TRIP};
+use common::{contract::v1, id::TripId, nats::Nats};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -17,6 +14,7 @@ use super::{
     facts::TripFacts,
     log::{Entry, Log},
     settle::{Unsettled, settle},
+    sources::{Marks, Sources},
 };
 use crate::{
     client::{Ask, HttpClient, Service},
@@ -25,37 +23,6 @@ use crate::{
 
 /// How often the log is read on while something still happens.
 const READINGS_MAX: u32 = 5;
-
-/// Where the trips and the ping counts stood when a run began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Marks {
-    trips: u64,
-    pings: u64,
-}
-
-impl Marks {
-    /// Where they stand now.
-    ///
-    /// # Errors
-    /// When the broker or `location` cannot be asked.
-    pub async fn now(nats: &Nats) -> anyhow::Result<Self> {
-        let trips = nats.admin.get_stream(TRIP).await?.cached_info().state.last_sequence;
-        Ok(Self { trips, pings: counted_pings(nats).await? })
-    }
-}
-
-/// Where the evidence is.
-#[derive(Debug, Clone)]
-pub struct Sources {
-    /// What ended before them is another run's.
-    pub since: Marks,
-    /// What phones were promised: the journals of all that sent pings since the marks.
-    pub journals: Vec<PathBuf>,
-    /// The rider service's books.
-    pub rider_store: Option<PathBuf>,
-    /// The payment provider.
-    pub payments: Option<Service>,
-}
 
 /// What was found.
 #[derive(Debug)]
@@ -80,7 +47,7 @@ pub async fn examine(
     let mut evidence = Evidence::default();
     let unsettled = read_at_rest(nats, sources, &mut evidence.log, deadline).await?;
     if !sources.journals.is_empty() {
-        let counted = counted_pings(nats).await?.saturating_sub(sources.since.pings);
+        let counted = counted_pings(nats).await?.saturating_sub(sources.since.pings());
         let mut answered = PingTotals::default();
         for journal in sources.journals.clone() {
             let (promised, pings) =
@@ -140,29 +107,11 @@ async fn charges(payments: &Service) -> anyhow::Result<Vec<ProviderCharge>> {
 /// The trips that were over before the run began.
 fn earlier(log: &Log, since: Marks) -> BTreeSet<TripId> {
     let was_over = |entries: &[Entry<v1::TripEvent>]| {
-        let last = entries.iter().rev().find(|entry| entry.sequence <= since.trips);
+        let last = entries.iter().rev().find(|entry| entry.sequence <= since.trips());
         let state = last.and_then(|entry| entry.event.state.as_ref());
         state.is_some_and(|state| TripFacts::carried(state).is_over())
     };
     log.trips.iter().filter(|(_, entries)| was_over(entries)).map(|(trip, _)| *trip).collect()
-}
-
-impl Sources {
-    /// Everything that a deployment has, with this journal.
-    #[must_use]
-    pub fn of_deployment(
-        since: Marks,
-        journal: &Path,
-        rider_store: &Path,
-        payments: &Service,
-    ) -> Self {
-        Self {
-            since,
-            journals: vec![journal.to_owned()],
-            rider_store: Some(rider_store.to_owned()),
-            payments: Some(payments.clone()),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -173,7 +122,7 @@ mod tests {
     #[test]
     fn a_trip_that_was_over_before_the_run_may_be_missing_in_new_books() {
         let mut evidence = a_ride();
-        evidence.earlier = earlier(&evidence.log, Marks { trips: 1_000, pings: 0 });
+        evidence.earlier = earlier(&evidence.log, Marks::at(1_000, 0));
         assert_eq!(evidence.earlier.len(), 1);
         evidence.provider = Some(Vec::new());
         evidence.ledger = Some(Default::default());
@@ -185,7 +134,7 @@ mod tests {
     #[test]
     fn a_trip_that_ended_in_the_run_must_be_in_its_books() {
         let mut evidence = a_ride();
-        evidence.earlier = earlier(&evidence.log, Marks { trips: 5, pings: 0 });
+        evidence.earlier = earlier(&evidence.log, Marks::at(5, 0));
         assert!(evidence.earlier.is_empty());
         evidence.provider = Some(Vec::new());
         assert_eq!(Verdict::of(&evidence).violations.len(), 1);

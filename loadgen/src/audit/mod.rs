@@ -8,6 +8,7 @@ mod facts;
 mod log;
 pub mod sentence;
 mod settle;
+mod sources;
 mod tallies;
 #[cfg(test)]
 mod tests;
@@ -17,9 +18,10 @@ mod violation;
 pub use evidence::{
     Evidence, Ledger, LedgerCharge, PingEvidence, ProviderCharge, counted_pings, promises, waiting,
 };
-pub use examine::{Examined, Marks, Sources, examine};
+pub use examine::{Examined, examine};
 pub use log::{Entry, Log, Unreadable};
 pub use settle::{Unsettled, settle};
+pub use sources::{Marks, Poison, Services, Sources};
 pub use tallies::Tallies;
 pub use timeline::{Moment, Timeline, rider_trip};
 pub use violation::{Book, History, Violation};

@@ -150,6 +150,7 @@ async fn audit(args: AuditArgs) -> anyhow::Result<bool> {
         journals: args.journals,
         rider_store: args.rider_store,
         payments: args.payments_url,
+        ..Sources::default()
     };
     let examined = examine(&nats, &sources, Instant::now() + demo::SETTLE_WITHIN).await?;
     demo::print_verdict(&mut io::stdout().lock(), &examined)?;

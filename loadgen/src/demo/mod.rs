@@ -77,7 +77,7 @@ pub async fn run(mut config: DemoConfig, stop: CancellationToken) -> anyhow::Res
             since,
             &city.journal,
             &deployment.rider_store,
-            &deployment.addresses.payments,
+            &deployment.addresses,
         );
         if !config.has_phones() {
             // Whoever is at the gateways instead keeps no journal of what they were promised.
@@ -136,6 +136,7 @@ pub async fn run_city(
         journals: vec![journal],
         rider_store: audit.rider_store.clone(),
         payments: audit.payments_url.clone(),
+        ..Sources::default()
     };
     let report = live(city, Some(&nats), None, &voice, stop).await?;
     voice.say("waiting until nothing is on its way, then auditing");

@@ -109,7 +109,7 @@ async fn tell(
         marks,
         &journal_file,
         &deployment.rider_store,
-        &deployment.addresses.payments,
+        &deployment.addresses,
     );
     examine(&nats, &sources, Instant::now() + SETTLE_WITHIN).await
 }

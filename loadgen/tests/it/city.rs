@@ -64,7 +64,7 @@ async fn a_small_city_keeps_every_promise_though_its_payment_provider_fails() {
         since,
         &config.journal,
         &deployment.rider_store,
-        &deployment.addresses.payments,
+        &deployment.addresses,
     );
     let city = City::new(config, streets()).unwrap();
     let (progress, stop) = (city.progress(), CancellationToken::new());
