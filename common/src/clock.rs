@@ -14,6 +14,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use crate::failpoint;
+
 /// A moment: microseconds since 1970 (UTC). JSON shows it as RFC 3339.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
@@ -183,7 +185,8 @@ impl Clock {
 
 #[allow(clippy::disallowed_methods, reason = "the one place that reads this machine's clock")]
 fn machine_now() -> Timestamp {
-    Timestamp::from(OffsetDateTime::now_utc())
+    let now = Timestamp::from(OffsetDateTime::now_utc());
+    Timestamp(now.0.saturating_add(failpoint::clock_skew_us()))
 }
 
 /// A phone's, or any machine's, own idea of the time: for what is simulated or only displayed.

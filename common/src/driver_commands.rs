@@ -11,6 +11,7 @@ use crate::{
     contract::v1::{self, driver_command::Kind},
     envelope::Envelope,
     event_store::Cause,
+    failpoint,
     id::{CommandId, DriverId, EventId},
     nats::Nats,
 };
@@ -65,7 +66,9 @@ pub async fn send(nats: &Nats, outgoing: Outgoing) -> Result<(), PublishError> {
     if let Some(ttl) = ttl {
         message = message.ttl(ttl);
     }
+    failpoint::reach("driver_command.sending");
     nats.jetstream.send_publish(nats.partitions.driver_command(driver), message).await?.await?;
+    failpoint::reach("driver_command.stored");
     Ok(())
 }
 

@@ -20,6 +20,7 @@ use crate::{
     contract::{Malformed, v1},
     decider::{Recorded, Recorder},
     envelope::Envelope,
+    failpoint,
     id::{CommandId, EventId},
     nats::{self, Nats},
 };
@@ -280,6 +281,7 @@ impl<D: Recorder> EventStore<D> {
         let next = next::<D>(id, command_id, loaded, &event, now);
         match self.append(id, command_id, cause, &event, &next).await? {
             Append::Stored(sequence) => {
+                failpoint::reach("event_store.stored");
                 let now = Loaded { sequence, last: Some(event.clone()), ..next.loaded };
                 Ok(ControlFlow::Break(Outcome { now, event: Some(event) }))
             }
@@ -310,10 +312,12 @@ impl<D: Recorder> EventStore<D> {
             hlc: self.nats.clock.tick(),
             traceparent: cause.traceparent.clone(),
         };
-        if let Some(timer) = &next.started
-            && let Append::Unknown(why) = self.schedule(key, timer, &envelope).await?
-        {
-            return Ok(Append::Unknown(why));
+        failpoint::reach("event_store.decided");
+        if let Some(timer) = &next.started {
+            if let Append::Unknown(why) = self.schedule(key, timer, &envelope).await? {
+                return Ok(Append::Unknown(why));
+            }
+            failpoint::reach("event_store.timer_set");
         }
         let mut headers = envelope.to_headers(D::SCHEMA);
         if let Some(timer) = &next.pointless {

@@ -10,6 +10,7 @@ use std::sync::{
 
 use async_nats::{Subject, jetstream};
 use common::{
+    failpoint,
     nats::Nats,
     ping::{BatchHead, FrameBuilder, Ping},
     subject,
@@ -216,11 +217,13 @@ async fn publish(
     fate: watch::Sender<Fate>,
     place: OwnedSemaphorePermit,
 ) {
+    failpoint::reach("gather.publishing");
     let stored = async { jetstream.publish(subject, payload.into()).await?.await };
     let known = stored.await.map(drop).map_err(|err| {
         tracing::warn!(error = %err, "a frame of pings was not acknowledged");
         NotStored::Unacknowledged
     });
+    failpoint::reach("gather.stored");
     drop(place);
     fate.send_replace(Some(known));
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use common::{
-    contract,
+    contract, failpoint,
     nats::{self, Nats},
     stream::LOCATION,
     subject,
@@ -104,13 +104,17 @@ async fn store_one(
     let message = PublishMessage::build()
         .payload(contract::v1::CountedFrames::from(tally).encode_to_vec().into())
         .expected_last_subject_sequence(checkpoint);
+    failpoint::reach("checkpoint.storing");
     let sent = nats.jetstream.send_publish(subject::counted(partition), message).await;
     let acked = match sent {
         Ok(ack) => ack.await,
         Err(err) => Err(err),
     };
     let checkpoint = match acked {
-        Ok(ack) => ack.sequence,
+        Ok(ack) => {
+            failpoint::reach("checkpoint.stored");
+            ack.sequence
+        }
         Err(err) if nats::is_wrong_sequence(&err) => {
             let Some((stored, sequence)) = stored_tally(nats, partition).await? else {
                 anyhow::bail!("the checkpoint is gone");

@@ -7,6 +7,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use async_nats::jetstream::{message::PublishMessage, stream::LastRawMessageErrorKind};
 use common::{
     envelope::{Envelope, header},
+    failpoint,
     id::RiderId,
     nats::Nats,
     stream,
@@ -126,6 +127,7 @@ impl Relay {
                 outbox::prune(connection, old)
             })
             .await;
+        failpoint::reach("relay.recorded");
         match recorded {
             Ok(()) => tracing::debug!(rider.id = %key, sequence, "published {}", row.kind),
             // It is on the broker; the next look finds it there by its id.
@@ -166,6 +168,7 @@ impl Relay {
                 None => 0,
             },
         };
+        failpoint::reach("relay.publishing");
         let message = PublishMessage::build()
             .payload(row.payload.clone().into())
             .headers(self.envelope(row).to_headers(SCHEMA))
@@ -176,6 +179,7 @@ impl Relay {
         if ack.duplicate {
             return Err(NotYet::Unknown("acknowledged as a duplicate".into()));
         }
+        failpoint::reach("relay.published");
         Ok(ack.sequence)
     }
 

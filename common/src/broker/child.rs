@@ -3,9 +3,9 @@
 
 use super::config::{Ports, ServerConfig, room_bytes};
 use super::error::BrokerError;
-use super::leash::Leash;
 use super::store::Store;
 use super::{Options, find};
+use crate::leash::Leash;
 use serde::Deserialize;
 use std::fs;
 use std::io;

@@ -7,7 +7,6 @@ mod config;
 mod environment;
 mod error;
 mod find;
-mod leash;
 mod provision;
 mod store;
 

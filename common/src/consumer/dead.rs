@@ -7,7 +7,7 @@ use async_nats::{
 };
 
 use super::{BACKOFF_FIRST, REOPEN_AFTER, Reader};
-use crate::{nats, subject};
+use crate::{failpoint, nats, subject};
 
 /// The subject it had.
 pub const SUBJECT: &str = "dlq-subject";
@@ -41,6 +41,7 @@ impl Reader {
             error = format!("{err:#}"),
             "message goes to the dead-letter queue",
         );
+        failpoint::reach("consumer.burying");
         let subject = subject::dead_letter(&durable, self.spec.stream, sequence);
         let mut pause = REOPEN_AFTER;
         loop {
@@ -53,7 +54,10 @@ impl Reader {
                 Err(err) => Err(err),
             };
             match published {
-                Ok(()) => return,
+                Ok(()) => {
+                    failpoint::reach("consumer.buried");
+                    return;
+                }
                 Err(err) if nats::is_wrong_sequence(&err) => return,
                 Err(err) => {
                     tracing::warn!(subject, error = %err, "no copy on the dead-letter queue yet");

@@ -29,6 +29,7 @@ use crate::{
     decider::Recorder,
     envelope::Envelope,
     event_store::ExecuteError,
+    failpoint,
     nats::Nats,
     stream::{
         ACK_WAIT, ConsumerKind, ConsumerSpec, OWNER_GROUP, PINGS_IN_FLIGHT, PULL_EXPIRES,
@@ -299,8 +300,15 @@ impl Reader {
         if let Ok(envelope) = delivery.envelope() {
             self.nats.clock.merge(envelope.hlc);
         }
-        let handled = handler(delivery, self.partition);
+        failpoint::reach("consumer.received");
+        let handled = async {
+            match failpoint::poison(&delivery.headers) {
+                None => handler(delivery, self.partition).await,
+                Some(poison) => Err(Failure::Transient(poison.suffer().await)),
+            }
+        };
         let verdict = with_progress(&message, handled).await;
+        failpoint::reach("consumer.handled");
         let kind = match verdict {
             Ok(()) => AckKind::Ack,
             Err(Failure::Transient(err)) if attempt < TRIES_MAX => {

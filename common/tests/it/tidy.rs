@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use common::failpoint;
+
 const SERVICES: [&str; 4] = ["driver", "rider", "location", "trip"];
 
 fn root() -> PathBuf {
@@ -130,4 +132,23 @@ fn tests_wait_for_facts_and_never_sleep() {
         .map(|(name, _)| name)
         .collect();
     none("sleeping tests", &sleepers);
+}
+
+#[test]
+fn every_failpoint_is_one_place_in_the_code() {
+    let mut reached: Vec<String> = SERVICES
+        .iter()
+        .chain(&["common"])
+        .flat_map(|folder| sources(&root().join(folder).join("src")))
+        .filter(|(name, _)| !name.ends_with("failpoint.rs"))
+        .flat_map(|(_, text)| code(&text).map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| {
+            let (_, after) = line.split_once("failpoint::reach(\"")?;
+            after.split_once('"').map(|(name, _)| name.to_owned())
+        })
+        .collect();
+    reached.sort();
+    let mut listed = failpoint::ALL.map(|point| point.name.to_owned());
+    listed.sort();
+    assert_eq!(reached, listed);
 }

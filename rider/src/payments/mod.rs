@@ -11,6 +11,7 @@ use common::{
     consumer::{self, Delivery, Failure},
     contract::{self, v1},
     event_store::Cause,
+    failpoint,
     id::TripId,
     nats::Nats,
     stream,
@@ -91,6 +92,7 @@ impl<P: Provider> Payments<P> {
             .write::<_, StoreError, _>(move |connection| ledger::owe(connection, &debt, now))
             .await?;
         let ChargeState::Pending { first_call_at } = charge.state else { return Ok(()) };
+        failpoint::reach("payments.owed");
         self.breaker.pass().await;
         let asked = self.charge(&debt, approach(first_call_at, charge.is_new, now)).await;
         self.breaker.note(!matches!(asked, Err(ProviderError::Unknown(_))));
@@ -100,7 +102,10 @@ impl<P: Provider> Payments<P> {
                 Failure::Permanent(err.into())
             }
         })?;
-        self.settle(debt, receipt, cause).await
+        failpoint::reach("payments.charged");
+        self.settle(debt, receipt, cause).await?;
+        failpoint::reach("payments.settled");
+        Ok(())
     }
 
     async fn charge(

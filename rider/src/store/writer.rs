@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, thread};
 
+use common::failpoint;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
@@ -150,5 +151,8 @@ fn carry_out(
             savepoint.finish()?;
         }
     }
-    transaction.commit()
+    failpoint::reach("store.written");
+    transaction.commit()?;
+    failpoint::reach("store.committed");
+    Ok(())
 }

@@ -10,6 +10,7 @@ use common::{
     contract::v1,
     envelope::header::TRACEPARENT,
     event_store::{Cause, EventStore, ExecuteError, Loaded},
+    failpoint,
     id::TripId,
     nats::Nats,
     subject,
@@ -74,6 +75,7 @@ async fn answer(nats: &Nats, store: &EventStore<TripDecider>, message: Message) 
         return;
     };
     let outcome = outcome(nats, store, &message).await;
+    failpoint::reach("command.done");
     let reply = v1::TripReply { outcome: Some(outcome) };
     if let Err(err) = nats.client.publish(reply_to, reply.encode_to_vec().into()).await {
         tracing::debug!(error = %err, "answer not sent");

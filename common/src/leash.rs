@@ -7,47 +7,51 @@ use std::path::Path;
 use tokio::process::Command;
 
 #[cfg(unix)]
-pub(super) use unix::Leash;
+pub use unix::Leash;
 
 #[cfg(unix)]
 mod unix {
     use super::{Command, Path, io};
     use std::io::{PipeWriter, Write as _, pipe};
 
-    /// The shell becomes the server (so the process id is the server's own) after it left a guard
-    /// behind. The guard reads our pipe: a line means that the server ended, the end of the pipe
-    /// that we let go of it or died.
+    /// The shell becomes the program (so the process id is the program's own) after it left a guard
+    /// behind. The guard reads our pipe: a line means that the program ended, the end of the pipe
+    /// that we let go of it or died. A stopped program is woken, so that it can end.
     const LEASHED: &str = r#"
         exec 3<&0 </dev/null
-        { read -r _ <&3 || kill -TERM $$; } &
+        { read -r _ <&3 || { kill -TERM $$; kill -CONT $$; }; } &
         exec "$@" 3<&-"#;
 
-    /// Dropping it asks the server to stop (SIGTERM).
+    /// Dropping it asks the program to stop (SIGTERM).
     #[derive(Debug)]
-    pub(in super::super) struct Leash(PipeWriter);
+    pub struct Leash(PipeWriter);
 
     impl Leash {
-        pub(in super::super) fn command(program: &Path) -> io::Result<(Command, Self)> {
+        /// A command that runs the program on a leash.
+        ///
+        /// # Errors
+        /// When there is no pipe to be had.
+        pub fn command(program: &Path) -> io::Result<(Command, Self)> {
             let (reader, writer) = pipe()?;
             let mut command = Command::new("/bin/sh");
             command.args(["-c", LEASHED, "sh"]).arg(program).stdin(reader);
-            // A group of its own: Ctrl-C reaches us first, we drain, then the broker stops.
+            // A group of its own: Ctrl-C reaches us first, we drain, then the child stops.
             command.process_group(0);
             Ok((command, Self(writer)))
         }
 
-        /// The server has ended: its process id may belong to another by now.
-        pub(in super::super) fn release(mut self) {
+        /// The program has ended: its process id may belong to another by now.
+        pub fn release(mut self) {
             if let Err(err) = self.0.write_all(b"\n") {
                 // The guard is gone too, which is what was wanted.
-                tracing::debug!("the guard of nats-server ended before it was released: {err}");
+                tracing::debug!("the guard of a child ended before it was released: {err}");
             }
         }
     }
 }
 
 #[cfg(not(unix))]
-pub(super) use other::Leash;
+pub use other::Leash;
 
 #[cfg(not(unix))]
 mod other {
@@ -56,15 +60,20 @@ mod other {
 
     /// Nothing holds the child here: after a hard kill of this process it has to be ended by hand.
     #[derive(Debug)]
-    pub(in super::super) struct Leash;
+    pub struct Leash;
 
     impl Leash {
-        pub(in super::super) fn command(program: &Path) -> io::Result<(Command, Self)> {
+        /// A command that runs the program on a leash.
+        ///
+        /// # Errors
+        /// When there is no pipe to be had.
+        pub fn command(program: &Path) -> io::Result<(Command, Self)> {
             let mut command = Command::new(program);
             command.stdin(Stdio::null());
             Ok((command, Self))
         }
 
-        pub(in super::super) fn release(self) {}
+        /// Nothing to let go of.
+        pub fn release(self) {}
     }
 }
