@@ -85,8 +85,7 @@ impl Relay {
         let mut busy: HashSet<RiderId> = HashSet::new();
         loop {
             if in_flight.len() < IN_FLIGHT_MAX {
-                let heads =
-                    self.store.read(|connection| outbox::heads(connection, HEADS_MAX)).await;
+                let heads = self.store.read(|tx| outbox::heads(tx, HEADS_MAX)).await;
                 for head in heads.unwrap_or_else(|err: StoreError| {
                     tracing::error!(error = %err, "the outbox cannot be read");
                     Vec::new()
@@ -122,9 +121,9 @@ impl Relay {
         let old = outbox_horizon(&self.nats);
         let recorded = self
             .store
-            .write(move |connection| {
-                outbox::published(connection, id, sequence)?;
-                outbox::prune(connection, old)
+            .write(move |tx| {
+                outbox::published(tx, id, sequence)?;
+                outbox::prune(tx, old)
             })
             .await;
         failpoint::reach("relay.recorded");

@@ -30,7 +30,7 @@ pub(crate) async fn run(
     caught_up: &CaughtUp,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let position = store.read(|connection| rows::position(connection, VIEW)).await;
+    let position = store.read(|tx| rows::position(tx, VIEW)).await;
     let start = match position.map_err(|err: StoreError| err)? {
         // Every event carries the state it led to, so a new view needs one message a trip.
         0 => Start::LastPerSubject,
@@ -56,10 +56,10 @@ async fn write_batches(store: &Store, mut read: mpsc::Receiver<Stored>) -> anyho
     while read.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let events = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_MAX));
         store
-            .write::<_, StoreError, _>(move |connection| {
+            .write::<_, StoreError, _>(move |tx| {
                 for event in &events {
                     // Unreadable to this view is unreadable for ever. It is on the log for others.
-                    match snapshot(event).map(|snapshot| rows::apply(connection, &snapshot)) {
+                    match snapshot(event).map(|snapshot| rows::apply(tx, &snapshot)) {
                         Ok(Ok(())) => {}
                         Ok(Err(StoreError::Corrupt(err))) | Err(err) => {
                             let sequence = event.sequence;
@@ -69,7 +69,7 @@ async fn write_batches(store: &Store, mut read: mpsc::Receiver<Stored>) -> anyho
                     }
                 }
                 match events.last() {
-                    Some(last) => rows::advance(connection, VIEW, last.sequence),
+                    Some(last) => rows::advance(tx, VIEW, last.sequence),
                     None => Ok(()),
                 }
             })

@@ -253,9 +253,7 @@ impl Gateway {
         if snapshot.sequence > 0 {
             // The caller may look at once, or ask for the next ride.
             self.store
-                .try_write::<_, StoreError, _>(move |connection| {
-                    trips::apply(connection, &snapshot)
-                })
+                .try_write::<_, StoreError, _>(move |tx| trips::apply(tx, &snapshot))
                 .await
                 .unwrap_or_else(|err| tracing::debug!(error = %err, "left to the view"));
         }

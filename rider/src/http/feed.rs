@@ -171,10 +171,8 @@ impl Feed {
 
     async fn newest_charge(&self) -> Option<ChargeLine> {
         let trip = self.name();
-        let read = self
-            .gateway
-            .store
-            .read::<_, StoreError, _>(move |connection| ledger::charge_of(connection, trip));
+        let read =
+            self.gateway.store.read::<_, StoreError, _>(move |tx| ledger::charge_of(tx, trip));
         read.await.unwrap_or_else(|err| {
             tracing::warn!(error = %err, "charge not read");
             None

@@ -128,9 +128,9 @@ impl Gateway {
     ) -> Result<(Trip, Option<ChargeLine>), Problem> {
         let found = self
             .store
-            .read::<_, StoreError, _>(move |connection| {
-                let Some(trip) = rows::find(connection, rider, trip)? else { return Ok(None) };
-                let charge = ledger::charge_of(connection, trip.ride.trip)?;
+            .read::<_, StoreError, _>(move |tx| {
+                let Some(trip) = rows::find(tx, rider, trip)? else { return Ok(None) };
+                let charge = ledger::charge_of(tx, trip.ride.trip)?;
                 Ok(Some((trip, charge)))
             })
             .await?;

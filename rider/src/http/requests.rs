@@ -82,7 +82,7 @@ pub(super) async fn request_trip(
 
 impl Gateway {
     async fn place(&self, order: RideOrder) -> Result<Accepted, OrderError> {
-        let accepted = self.store.try_write(move |connection| accept(connection, order)).await?;
+        let accepted = self.store.try_write(move |tx| accept(tx, &order)).await?;
         if !accepted.is_replay {
             self.bell.ring();
         }
@@ -110,9 +110,7 @@ impl Gateway {
         let Some(snapshot) = self.trips.last(trip).await? else { return Ok(false) };
         let has_ended = snapshot.state.as_ref().is_some_and(|state| state.phase().is_end());
         if has_ended {
-            self.store
-                .write::<_, StoreError, _>(move |connection| trips::apply(connection, &snapshot))
-                .await?;
+            self.store.write::<_, StoreError, _>(move |tx| trips::apply(tx, &snapshot)).await?;
         }
         Ok(has_ended)
     }

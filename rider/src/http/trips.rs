@@ -85,10 +85,10 @@ pub(super) async fn list(
     let wanted = usize::try_from(page.limit).unwrap_or(usize::MAX);
     let mut found = gateway
         .store
-        .read::<_, StoreError, _>(move |connection| {
-            let trips = trips::page(connection, rider, before, page.limit + 1)?;
+        .read::<_, StoreError, _>(move |tx| {
+            let trips = trips::page(tx, rider, before, page.limit + 1)?;
             let with_charge = |trip: crate::domain::trip::Trip| {
-                let charge = ledger::charge_of(connection, trip.ride.trip)?;
+                let charge = ledger::charge_of(tx, trip.ride.trip)?;
                 Ok((trip, charge))
             };
             trips.into_iter().map(with_charge).collect::<Result<Vec<_>, StoreError>>()

@@ -87,10 +87,8 @@ impl<P: Provider> Payments<P> {
     async fn collect(&self, debt: Debt, cause: Cause) -> Result<(), Failure> {
         let _turn = self.turns.take(debt.trip).await;
         let now = self.nats.clock.now();
-        let charge = self
-            .store
-            .write::<_, StoreError, _>(move |connection| ledger::owe(connection, &debt, now))
-            .await?;
+        let charge =
+            self.store.write::<_, StoreError, _>(move |tx| ledger::owe(tx, &debt, now)).await?;
         let ChargeState::Pending { first_call_at } = charge.state else { return Ok(()) };
         failpoint::reach("payments.owed");
         self.breaker.pass().await;
@@ -131,8 +129,8 @@ impl<P: Provider> Payments<P> {
     ) -> Result<(), Failure> {
         let now = self.nats.clock.now();
         self.store
-            .write::<_, StoreError, _>(move |connection| {
-                ledger::settle(connection, &debt, &receipt.provider_reference, cause, now)
+            .write::<_, StoreError, _>(move |tx| {
+                ledger::settle(tx, &debt, &receipt.provider_reference, &cause, now)
             })
             .await?;
         self.bell.ring();

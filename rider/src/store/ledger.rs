@@ -1,9 +1,8 @@
 //! Charges and their ledger: double entry, one charge for each trip and purpose.
 
-use common::{clock::Timestamp, event_store::Cause, id::TripId, money::Money};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use common::{clock::Timestamp, contract::Malformed, event_store::Cause, id::TripId, money::Money};
 
-use super::{StoreError, outbox};
+use super::{Row, StoreError, Tx, outbox};
 use crate::{
     domain::charge::{ChargeState, Debt, Purpose, Step, postings},
     wire,
@@ -33,32 +32,33 @@ pub struct ChargeLine {
 ///
 /// # Errors
 /// When the store fails.
-pub fn owe(connection: &Connection, debt: &Debt, now: Timestamp) -> Result<Charge, StoreError> {
-    let written = connection
-        .prepare_cached(
-            "INSERT INTO charge
-                 (trip, purpose, rider, driver, amount_minor, currency, first_call_at_us)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (trip, purpose) DO NOTHING",
-        )?
-        .execute(params![
-            debt.trip.0,
-            debt.purpose.name(),
-            debt.rider.0,
-            debt.driver.map(|driver| driver.0),
-            debt.amount.amount_minor,
-            debt.amount.currency.code(),
-            now.micros(),
-        ])?;
+pub fn owe(tx: &Tx<'_>, debt: &Debt, now: Timestamp) -> Result<Charge, StoreError> {
+    let written = tx.execute(
+        "INSERT INTO charge
+             (trip, purpose, rider, driver, amount_minor, currency, first_call_at_us)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (trip, purpose) DO NOTHING",
+        &[
+            debt.trip.0.into(),
+            debt.purpose.name().into(),
+            debt.rider.0.into(),
+            debt.driver.map(|driver| driver.0).into(),
+            debt.amount.amount_minor.into(),
+            debt.amount.currency.code().into(),
+            now.micros().into(),
+        ],
+    )?;
     let is_new = written > 0;
     if is_new {
-        post(connection, debt, Step::Owed, now)?;
+        post(tx, debt, Step::Owed, now)?;
+        return Ok(Charge { state: ChargeState::Pending { first_call_at: now }, is_new });
     }
-    let state = connection
-        .prepare_cached(
-            "SELECT first_call_at_us, provider_reference, settled_at_us FROM charge
-             WHERE trip = $1 AND purpose = $2",
-        )?
-        .query_row(params![debt.trip.0, debt.purpose.name()], |row| state(row, 0))?;
+    let written = tx.query_one(
+        "SELECT first_call_at_us, provider_reference, settled_at_us FROM charge
+         WHERE trip = $1 AND purpose = $2",
+        &[debt.trip.0.into(), debt.purpose.name().into()],
+        |row| state(row, 0),
+    )?;
+    let state = written.ok_or_else(|| Malformed::new("charge", "it is there and it is not"))?;
     Ok(Charge { state, is_new })
 }
 
@@ -68,45 +68,45 @@ pub fn owe(connection: &Connection, debt: &Debt, now: Timestamp) -> Result<Charg
 /// # Errors
 /// When the store fails.
 pub fn settle(
-    connection: &Connection,
+    tx: &Tx<'_>,
     debt: &Debt,
     provider_reference: &str,
-    cause: Cause,
+    cause: &Cause,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let settled = connection
-        .prepare_cached(
-            "UPDATE charge SET provider_reference = $1, settled_at_us = $2
-             WHERE trip = $3 AND purpose = $4 AND settled_at_us IS NULL",
-        )?
-        .execute(params![provider_reference, now.micros(), debt.trip.0, debt.purpose.name()])?;
+    let settled = tx.execute(
+        "UPDATE charge SET provider_reference = $1, settled_at_us = $2
+         WHERE trip = $3 AND purpose = $4 AND settled_at_us IS NULL",
+        &[
+            provider_reference.into(),
+            now.micros().into(),
+            debt.trip.0.into(),
+            debt.purpose.name().into(),
+        ],
+    )?;
     if settled > 0 {
-        post(connection, debt, Step::Settled, now)?;
-        outbox::push(connection, &wire::fare_charged_event(debt, provider_reference, cause, now))?;
+        post(tx, debt, Step::Settled, now)?;
+        outbox::push(tx, &wire::fare_charged_event(debt, provider_reference, cause.clone(), now))?;
     }
     Ok(())
 }
 
-fn post(
-    connection: &Connection,
-    debt: &Debt,
-    step: Step,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO posting (trip, purpose, step, account, amount_minor, currency, created_at_us)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )?;
+fn post(tx: &Tx<'_>, debt: &Debt, step: Step, now: Timestamp) -> Result<(), StoreError> {
     for posting in postings(step, debt.amount) {
-        statement.execute(params![
-            debt.trip.0,
-            debt.purpose.name(),
-            step.name(),
-            posting.account.name(),
-            posting.amount.amount_minor,
-            posting.amount.currency.code(),
-            now.micros(),
-        ])?;
+        tx.execute(
+            "INSERT INTO posting
+                 (trip, purpose, step, account, amount_minor, currency, created_at_us)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            &[
+                debt.trip.0.into(),
+                debt.purpose.name().into(),
+                step.name().into(),
+                posting.account.name().into(),
+                posting.amount.amount_minor.into(),
+                posting.amount.currency.code().into(),
+                now.micros().into(),
+            ],
+        )?;
     }
     Ok(())
 }
@@ -115,40 +115,33 @@ fn post(
 ///
 /// # Errors
 /// When the store fails.
-pub fn charge_of(connection: &Connection, trip: TripId) -> Result<Option<ChargeLine>, StoreError> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT purpose, amount_minor, currency, first_call_at_us, provider_reference,
-                    settled_at_us
-             FROM charge WHERE trip = $1 ORDER BY purpose",
-        )?
-        .query_row([trip.0], |row| {
+pub fn charge_of(tx: &Tx<'_>, trip: TripId) -> Result<Option<ChargeLine>, StoreError> {
+    tx.query_one(
+        "SELECT purpose, amount_minor, currency, first_call_at_us, provider_reference,
+                settled_at_us
+         FROM charge WHERE trip = $1 ORDER BY purpose",
+        &[trip.0.into()],
+        |row| {
             Ok(ChargeLine {
-                purpose: parsed(row, 0)?,
-                amount: Money::new(row.get(1)?, parsed(row, 2)?),
+                purpose: parsed(row, 0, "purpose")?,
+                amount: Money::new(row.get(1)?, parsed(row, 2, "currency")?),
                 state: state(row, 3)?,
             })
-        })
-        .optional()?)
+        },
+    )
 }
 
-fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+fn parsed<T>(row: &Row<'_>, column: usize, name: &'static str) -> Result<T, StoreError>
 where
     T: std::str::FromStr,
-    T::Err: std::error::Error + Send + Sync + 'static,
+    T::Err: std::fmt::Display,
 {
     let text: String = row.get(column)?;
-    text.parse().map_err(|err| {
-        rusqlite::Error::FromSqlConversionFailure(
-            column,
-            rusqlite::types::Type::Text,
-            Box::new(err),
-        )
-    })
+    text.parse().map_err(|err| Malformed::new(name, err).into())
 }
 
 /// From three columns: first call, provider's reference, settled.
-fn state(row: &Row<'_>, first: usize) -> rusqlite::Result<ChargeState> {
+fn state(row: &Row<'_>, first: usize) -> Result<ChargeState, StoreError> {
     let first_call_at = Timestamp::from_micros(row.get(first)?);
     let provider_reference: Option<String> = row.get(first + 1)?;
     let settled_at: Option<i64> = row.get(first + 2)?;
@@ -164,8 +157,9 @@ fn state(row: &Row<'_>, first: usize) -> rusqlite::Result<ChargeState> {
 ///
 /// # Errors
 /// When the store fails.
-pub fn balance(connection: &Connection, account: &str) -> Result<i64, StoreError> {
-    Ok(connection
-        .prepare_cached("SELECT COALESCE(SUM(amount_minor), 0) FROM posting WHERE account = $1")?
-        .query_row([account], |row| row.get(0))?)
+pub fn balance(tx: &Tx<'_>, account: &str) -> Result<i64, StoreError> {
+    tx.number(
+        "SELECT CAST(COALESCE(SUM(amount_minor), 0) AS BIGINT) FROM posting WHERE account = $1",
+        &[account.into()],
+    )
 }

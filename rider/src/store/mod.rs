@@ -1,34 +1,33 @@
-//! The rider's own store: SQLite in WAL mode, every commit synced. One writer thread commits all that
-//! waits in one transaction; readers have connections of their own. Statements number `$1, $2, …` in
-//! the order of their first use, which PostgreSQL reads alike.
+//! The rider's own store. Every store function is written once, on a [`Tx`]; the database under it
+//! is a file of SQLite, or memory for simulations.
 
+mod inline;
 pub mod ledger;
 pub mod outbox;
 pub mod requests;
 mod schema;
-mod single;
+mod sqlite;
 pub mod trips;
-mod writer;
+mod tx;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc};
 
 use common::contract::Malformed;
-use rusqlite::{Connection, OpenFlags};
-use tokio::sync::Semaphore;
 
-pub use self::single::{NotAlone, alone};
-use self::writer::Writer;
+use self::{inline::Inline, sqlite::Sqlite};
+pub use self::{
+    schema::OpenError,
+    sqlite::{NotAlone, alone},
+    tx::{Column, Row, Tx, Value},
+};
 
-/// Reads at the same time; more would wait for the same disk and cores.
-const READERS_MAX: usize = 4;
-/// A lock is only ever held for a commit or a checkpoint.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Prepared statements kept per connection.
-const STATEMENTS_MAX: usize = 64;
+/// What the database says when it fails.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// SQLite.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
 
 /// Why the store did not do something, split by what the caller does next.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -39,9 +38,10 @@ pub enum StoreError {
     /// The service is stopping.
     #[error("the store is closed")]
     Closed,
-    /// The disk or the file failed; nothing of this call was written.
+    /// The disk or the database failed. Nothing of this call was written, unless the very commit
+    /// failed: then it may have been. Whoever repeats it must find that out by itself.
     #[error("the store failed")]
-    Failed(#[source] Arc<rusqlite::Error>),
+    Failed(#[source] Arc<DatabaseError>),
     /// A row does not hold what was written in it.
     #[error("the store is corrupt")]
     Corrupt(#[from] Malformed),
@@ -49,15 +49,18 @@ pub enum StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(err: rusqlite::Error) -> Self {
-        Self::Failed(Arc::new(err))
+        Self::Failed(Arc::new(err.into()))
     }
 }
 
 /// The store; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Store {
-    writer: Writer,
-    readers: Arc<Readers>,
+pub struct Store(Database);
+
+#[derive(Debug, Clone)]
+enum Database {
+    Sqlite(Sqlite),
+    Inline(Inline),
 }
 
 impl Store {
@@ -65,22 +68,22 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be opened, or a newer version of this service wrote it.
-    pub fn open(path: &Path) -> Result<Self, schema::OpenError> {
-        let mut connection = connect(path, OpenFlags::default())?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        schema::migrate(&mut connection)?;
-        let readers = Readers {
-            path: path.to_owned(),
-            idle: Mutex::new(Vec::new()),
-            permits: Semaphore::new(READERS_MAX),
-        };
-        Ok(Self { writer: Writer::start(connection)?, readers: Arc::new(readers) })
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Ok(Self(Database::Sqlite(Sqlite::open(path)?)))
     }
 
-    /// Carries `work` out on the writer and answers once it is on disk. Its error undoes what it
-    /// wrote, and only that. Refuses at once when too much waits.
+    /// In memory, without a thread: a call is done when it is first polled, so that a simulation
+    /// always runs alike. Its clones share it; with the last one it is gone.
+    ///
+    /// # Errors
+    /// When the tables cannot be made.
+    pub fn inline() -> Result<Self, OpenError> {
+        Ok(Self(Database::Inline(Inline::open()?)))
+    }
+
+    /// Carries `work` out and answers once it is on disk. Its error undoes what it wrote, and only
+    /// that. Refuses at once when too much waits. `work` may be carried out again where the
+    /// database had to undo it.
     ///
     /// # Errors
     /// What `work` says, or why it could not be written.
@@ -88,9 +91,12 @@ impl Store {
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        W: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        W: Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        self.writer.try_write(work).await
+        match &self.0 {
+            Database::Sqlite(sqlite) => sqlite.writer.try_write(work).await,
+            Database::Inline(inline) => inline.write(work),
+        }
     }
 
     /// [`Self::try_write`] that waits for room: for work that nobody could be sent away from.
@@ -101,9 +107,12 @@ impl Store {
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        W: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        W: Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        self.writer.write(work).await
+        match &self.0 {
+            Database::Sqlite(sqlite) => sqlite.writer.write(work).await,
+            Database::Inline(inline) => inline.write(work),
+        }
     }
 
     /// Reads what is committed.
@@ -114,58 +123,21 @@ impl Store {
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        W: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        W: Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let readers = Arc::clone(&self.readers);
-        let Ok(_permit) = readers.permits.acquire().await else {
-            return Err(StoreError::Closed.into());
-        };
-        let using = Arc::clone(&readers);
-        tokio::task::spawn_blocking(move || {
-            let connection = using.take()?;
-            let result = work(&connection);
-            using.give_back(connection);
-            result
-        })
-        .await
-        .unwrap_or_else(|_| Err(StoreError::Closed.into()))
-    }
-
-    /// Writes what waits and stops the writer. What comes later is refused.
-    pub async fn close(&self) {
-        self.writer.close().await;
-    }
-}
-
-#[derive(Debug)]
-struct Readers {
-    path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-    permits: Semaphore,
-}
-
-impl Readers {
-    fn take(&self) -> Result<Connection, StoreError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match idle {
-            Some(connection) => Ok(connection),
-            None => {
-                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-                Ok(connect(&self.path, flags)?)
-            }
+        match &self.0 {
+            Database::Sqlite(sqlite) => sqlite.read(work).await,
+            Database::Inline(inline) => inline.read(work),
         }
     }
 
-    fn give_back(&self, connection: Connection) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    /// Writes what waits. What comes later is refused.
+    pub async fn close(&self) {
+        match &self.0 {
+            Database::Sqlite(sqlite) => sqlite.writer.close().await,
+            Database::Inline(_) => {}
+        }
     }
-}
-
-fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    Ok(connection)
 }
 
 #[cfg(test)]

@@ -5,10 +5,9 @@ use common::{
     event_store::Cause,
     id::{EventId, RiderId},
 };
-use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{Row, StoreError, Tx};
 
 /// Rows that one publication clears away: more than it adds, so that the table stays small by itself.
 const PRUNE_MAX: u32 = 4;
@@ -59,23 +58,22 @@ pub struct Waiting {
 ///
 /// # Errors
 /// When the store fails.
-pub fn push(connection: &Connection, event: &NewEvent) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO outbox
-                 (key, event, kind, correlation, causation, traceparent, payload, created_at_us)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (event) DO NOTHING",
-        )?
-        .execute(params![
-            event.key.0,
-            event.event.0,
-            event.kind,
-            event.correlation,
-            event.cause.id,
-            event.cause.traceparent,
-            event.payload,
-            event.at.micros(),
-        ])?;
+pub fn push(tx: &Tx<'_>, event: &NewEvent) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO outbox
+             (key, event, kind, correlation, causation, traceparent, payload, created_at_us)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (event) DO NOTHING",
+        &[
+            event.key.0.into(),
+            event.event.0.into(),
+            event.kind.into(),
+            event.correlation.into(),
+            event.cause.id.into(),
+            event.cause.traceparent.as_deref().into(),
+            event.payload.as_slice().into(),
+            event.at.micros().into(),
+        ],
+    )?;
     Ok(())
 }
 
@@ -83,20 +81,22 @@ pub fn push(connection: &Connection, event: &NewEvent) -> Result<(), StoreError>
 ///
 /// # Errors
 /// When the store fails.
-pub fn heads(connection: &Connection, limit: u32) -> Result<Vec<Waiting>, StoreError> {
-    let mut statement = connection.prepare_cached(
+pub fn heads(tx: &Tx<'_>, limit: u32) -> Result<Vec<Waiting>, StoreError> {
+    tx.query(
         "SELECT id, key, event, kind, correlation, causation, traceparent, payload, created_at_us,
                 COALESCE((SELECT MAX(sent.published_sequence) FROM outbox AS sent
                           WHERE sent.key = outbox.key AND sent.published_sequence IS NOT NULL), 0)
          FROM outbox
-         WHERE id IN (SELECT MIN(id) FROM outbox WHERE published_sequence IS NULL GROUP BY key)
+         WHERE published_sequence IS NULL AND NOT EXISTS
+             (SELECT 1 FROM outbox AS sooner WHERE sooner.key = outbox.key
+              AND sooner.published_sequence IS NULL AND sooner.id < outbox.id)
          ORDER BY id LIMIT $1",
-    )?;
-    let rows = statement.query_map([limit], waiting)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+        &[limit.into()],
+        waiting,
+    )
 }
 
-fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+fn waiting(row: &Row<'_>) -> Result<Waiting, StoreError> {
     Ok(Waiting {
         id: row.get(0)?,
         key: RiderId(row.get(1)?),
@@ -114,10 +114,11 @@ fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
 ///
 /// # Errors
 /// When the store fails.
-pub fn published(connection: &Connection, id: i64, sequence: u64) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("UPDATE outbox SET published_sequence = $1 WHERE id = $2")?
-        .execute(params![to_row(sequence), id])?;
+pub fn published(tx: &Tx<'_>, id: i64, sequence: u64) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE outbox SET published_sequence = $1 WHERE id = $2",
+        &[to_row(sequence).into(), id.into()],
+    )?;
     Ok(())
 }
 
@@ -125,10 +126,8 @@ pub fn published(connection: &Connection, id: i64, sequence: u64) -> Result<(), 
 ///
 /// # Errors
 /// When the store fails.
-pub fn count_waiting(connection: &Connection) -> Result<u64, StoreError> {
-    let count: i64 = connection
-        .prepare_cached("SELECT COUNT(*) FROM outbox WHERE published_sequence IS NULL")?
-        .query_row([], |row| row.get(0))?;
+pub fn count_waiting(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    let count = tx.number("SELECT COUNT(*) FROM outbox WHERE published_sequence IS NULL", &[])?;
     Ok(from_row(count))
 }
 
@@ -137,13 +136,12 @@ pub fn count_waiting(connection: &Connection) -> Result<u64, StoreError> {
 ///
 /// # Errors
 /// When the store fails.
-pub fn prune(connection: &Connection, before: Timestamp) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1)
-             AND created_at_us < $2 AND published_sequence IS NOT NULL",
-        )?
-        .execute(params![PRUNE_MAX, before.micros()])?;
+pub fn prune(tx: &Tx<'_>, before: Timestamp) -> Result<(), StoreError> {
+    tx.execute(
+        "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1)
+         AND created_at_us < $2 AND published_sequence IS NOT NULL",
+        &[PRUNE_MAX.into(), before.micros().into()],
+    )?;
     Ok(())
 }
 

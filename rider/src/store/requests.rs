@@ -2,13 +2,13 @@
 
 use common::{
     clock::Timestamp,
+    contract::Malformed,
     event_store::Cause,
     id::{RiderId, TripId},
 };
 use prost::Message as _;
-use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{StoreError, outbox};
+use super::{StoreError, Tx, outbox};
 use crate::{
     domain::{
         idempotency::{Answer, Fingerprint, KEPT_FOR, Record, Verdict, judge},
@@ -65,99 +65,85 @@ pub enum OrderError {
     Store(#[from] StoreError),
 }
 
-impl From<rusqlite::Error> for OrderError {
-    fn from(err: rusqlite::Error) -> Self {
-        Self::Store(err.into())
-    }
-}
-
 /// Takes up a ride, once for each key.
 ///
 /// # Errors
 /// Why it is not taken up. Nothing is written then.
-pub fn accept(connection: &Connection, order: RideOrder) -> Result<Accepted, OrderError> {
-    let record = recall(connection, order.rider, &order.key)?;
+pub fn accept(tx: &Tx<'_>, order: &RideOrder) -> Result<Accepted, OrderError> {
+    let record = recall(tx, order.rider, &order.key)?;
     match judge(record, &order.fingerprint, order.now) {
         Verdict::Replay(answer) => return Ok(Accepted { answer, is_replay: true }),
         Verdict::Reused => return Err(OrderError::KeyReused),
         Verdict::CarryOut => (),
     }
-    let (ride, answer) = order.ride?;
-    if let Some(trip) = open_trip(connection, order.rider)? {
+    let (ride, answer) = order.ride.clone()?;
+    if let Some(trip) = open_trip(tx, order.rider)? {
         return Err(OrderError::TripInProgress(trip));
     }
     let requested = wire::ride_requested(&ride);
-    connection
-        .prepare_cached(
-            "INSERT INTO ride_request (trip, rider, request, requested_at_us)
-             VALUES ($1, $2, $3, $4)",
-        )?
-        .execute(params![
-            ride.trip.0,
-            ride.rider.0,
-            requested.encode_to_vec(),
-            ride.requested_at.micros(),
-        ])?;
-    outbox::push(connection, &wire::ride_requested_event(&ride, requested, order.cause))?;
+    tx.execute(
+        "INSERT INTO ride_request (trip, rider, request, requested_at_us) VALUES ($1, $2, $3, $4)",
+        &[
+            ride.trip.0.into(),
+            ride.rider.0.into(),
+            requested.encode_to_vec().as_slice().into(),
+            ride.requested_at.micros().into(),
+        ],
+    )?;
+    outbox::push(tx, &wire::ride_requested_event(&ride, requested, order.cause.clone()))?;
     let record = Record { fingerprint: order.fingerprint, answer, created_at: order.now };
-    remember(connection, order.rider, &order.key, &record)?;
-    forget_old(connection, order.now)?;
+    remember(tx, order.rider, &order.key, &record)?;
+    forget_old(tx, order.now)?;
     Ok(Accepted { answer: record.answer, is_replay: false })
 }
 
-fn recall(
-    connection: &Connection,
-    rider: RiderId,
-    key: &str,
-) -> Result<Option<Record>, StoreError> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT fingerprint, status, body, created_at_us FROM idempotency
-             WHERE rider = $1 AND key = $2",
-        )?
-        .query_row(params![rider.0, key], |row| {
+fn recall(tx: &Tx<'_>, rider: RiderId, key: &str) -> Result<Option<Record>, StoreError> {
+    tx.query_one(
+        "SELECT fingerprint, status, body, created_at_us FROM idempotency
+         WHERE rider = $1 AND key = $2",
+        &[rider.0.into(), key.into()],
+        |row| {
+            let fingerprint = row.get::<Vec<u8>>(0)?.try_into();
+            let status = u16::try_from(row.get::<i64>(1)?);
             Ok(Record {
-                fingerprint: row.get(0)?,
-                answer: Answer { status: row.get(1)?, body: row.get(2)? },
+                fingerprint: fingerprint
+                    .map_err(|_| Malformed::new("fingerprint", "its length"))?,
+                answer: Answer {
+                    status: status.map_err(|err| Malformed::new("status", err))?,
+                    body: row.get(2)?,
+                },
                 created_at: Timestamp::from_micros(row.get(3)?),
             })
-        })
-        .optional()?)
+        },
+    )
 }
 
-fn remember(
-    connection: &Connection,
-    rider: RiderId,
-    key: &str,
-    record: &Record,
-) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO idempotency (rider, key, fingerprint, status, body, created_at_us)
-             VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (rider, key) DO UPDATE SET fingerprint = excluded.fingerprint,
-                 status = excluded.status, body = excluded.body,
-                 created_at_us = excluded.created_at_us",
-        )?
-        .execute(params![
-            rider.0,
-            key,
-            record.fingerprint,
-            record.answer.status,
-            record.answer.body,
-            record.created_at.micros(),
-        ])?;
+fn remember(tx: &Tx<'_>, rider: RiderId, key: &str, record: &Record) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO idempotency (rider, key, fingerprint, status, body, created_at_us)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (rider, key) DO UPDATE SET fingerprint = excluded.fingerprint,
+             status = excluded.status, body = excluded.body,
+             created_at_us = excluded.created_at_us",
+        &[
+            rider.0.into(),
+            key.into(),
+            record.fingerprint.as_slice().into(),
+            i64::from(record.answer.status).into(),
+            record.answer.body.as_str().into(),
+            record.created_at.micros().into(),
+        ],
+    )?;
     Ok(())
 }
 
-fn forget_old(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
+fn forget_old(tx: &Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
     let kept_for = i64::try_from(KEPT_FOR.as_micros()).unwrap_or(i64::MAX);
-    connection
-        .prepare_cached(
-            "DELETE FROM idempotency WHERE (rider, key) IN
-                 (SELECT rider, key FROM idempotency WHERE created_at_us < $1 LIMIT $2)",
-        )?
-        .execute(params![now.micros().saturating_sub(kept_for), FORGET_MAX])?;
+    tx.execute(
+        "DELETE FROM idempotency WHERE (rider, key) IN
+             (SELECT rider, key FROM idempotency WHERE created_at_us < $1 LIMIT $2)",
+        &[now.micros().saturating_sub(kept_for).into(), FORGET_MAX.into()],
+    )?;
     Ok(())
 }
 
@@ -165,9 +151,10 @@ fn forget_old(connection: &Connection, now: Timestamp) -> Result<(), StoreError>
 ///
 /// # Errors
 /// When the store fails.
-pub fn open_trip(connection: &Connection, rider: RiderId) -> Result<Option<TripId>, StoreError> {
-    Ok(connection
-        .prepare_cached("SELECT trip FROM ride_request WHERE rider = $1 AND ended = 0")?
-        .query_row([rider.0], |row| row.get(0).map(TripId))
-        .optional()?)
+pub fn open_trip(tx: &Tx<'_>, rider: RiderId) -> Result<Option<TripId>, StoreError> {
+    tx.query_one(
+        "SELECT trip FROM ride_request WHERE rider = $1 AND ended = 0",
+        &[rider.0.into()],
+        |row| row.get(0).map(TripId),
+    )
 }

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// In order; the file's `user_version` says how many it has seen.
-const MIGRATIONS: [&str; 1] = [REQUESTS_OUTBOX_LEDGER_VIEW];
+const MIGRATIONS: [&str; 2] = [REQUESTS_OUTBOX_LEDGER_VIEW, OUTBOX_IN_ORDER];
 
 const REQUESTS_OUTBOX_LEDGER_VIEW: &str = "
 -- What was answered to a request that carried an Idempotency-Key.
@@ -90,6 +90,11 @@ CREATE TABLE view_position (
 );
 ";
 
+const OUTBOX_IN_ORDER: &str = "
+-- The oldest that wait are found without a look at all that wait.
+CREATE INDEX outbox_in_order ON outbox (id) WHERE published_sequence IS NULL;
+";
+
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -113,7 +118,7 @@ pub enum OpenError {
 ///
 /// # Errors
 /// When a statement fails, or the file is newer than this service.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+pub(super) fn migrate_sqlite(connection: &mut Connection) -> Result<(), OpenError> {
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = (1_u32..).zip(MIGRATIONS).last().map_or(0, |(version, _)| version);
     if found > known {

@@ -68,11 +68,11 @@ fn order(trip: u128, rider: RiderId, key: &str) -> RideOrder {
 }
 
 async fn place(store: &Store, order: RideOrder) -> Result<Accepted, OrderError> {
-    store.try_write(move |connection| accept(connection, order)).await
+    store.try_write(move |tx| accept(tx, &order)).await
 }
 
 async fn waiting(store: &Store) -> Vec<outbox::Waiting> {
-    store.read(|connection| outbox::heads(connection, 100)).await.unwrap()
+    store.read(|tx| outbox::heads(tx, 100)).await.unwrap()
 }
 
 fn snapshot(trip: u128, sequence: u64, phase: v1::TripPhase) -> v1::TripSnapshot {
@@ -124,15 +124,15 @@ async fn a_rider_is_on_one_trip_at_a_time() {
     let refused = place(&store, order(2, ANNA, "l")).await;
     assert!(matches!(refused, Err(OrderError::TripInProgress(trip)) if trip.0.as_u128() == 1));
     let ended = snapshot(1, 9, v1::TripPhase::Cancelled);
-    store.write(move |connection| trips::apply(connection, &ended)).await.unwrap();
+    store.write(move |tx| trips::apply(tx, &ended)).await.unwrap();
     assert!(place(&store, order(2, ANNA, "l")).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_job_that_fails_undoes_its_own_writes_and_not_its_neighbours() {
     let (store, _folder) = open();
-    let fails = store.write(|connection| {
-        accept(connection, order(1, ANNA, "k"))?;
+    let fails = store.write(|tx| {
+        accept(tx, &order(1, ANNA, "k"))?;
         Err::<(), _>(OrderError::KeyReused)
     });
     let works = (0..50_u128)
@@ -191,13 +191,10 @@ async fn an_older_state_never_replaces_a_newer_one() {
     place(&store, order(1, ANNA, "k")).await.unwrap();
     for (sequence, phase) in [(7, v1::TripPhase::Arrived), (5, v1::TripPhase::Assigned)] {
         let state = snapshot(1, sequence, phase);
-        store.write(move |connection| trips::apply(connection, &state)).await.unwrap();
+        store.write(move |tx| trips::apply(tx, &state)).await.unwrap();
     }
-    let trip = store
-        .read(|connection| trips::find(connection, ANNA, TripId(Uuid::from_u128(1))))
-        .await
-        .unwrap()
-        .unwrap();
+    let trip =
+        store.read(|tx| trips::find(tx, ANNA, TripId(Uuid::from_u128(1)))).await.unwrap().unwrap();
     assert_eq!(trip.phase(), Phase::Arrived);
 }
 
@@ -208,18 +205,15 @@ async fn a_riders_trips_come_newest_first_and_nobody_elses() {
     place(&store, order(1, ANNA, "k")).await.unwrap();
     place(&store, order(5, bert, "k")).await.unwrap();
     let ended = snapshot(1, 9, v1::TripPhase::Unfulfilled);
-    store.write(move |connection| trips::apply(connection, &ended)).await.unwrap();
+    store.write(move |tx| trips::apply(tx, &ended)).await.unwrap();
     place(&store, order(2, ANNA, "l")).await.unwrap();
-    let page = |before| store.read(move |connection| trips::page(connection, ANNA, before, 10));
+    let page = |before| store.read(move |tx| trips::page(tx, ANNA, before, 10));
     let names = |trips: Vec<crate::domain::trip::Trip>| {
         trips.iter().map(|trip| trip.ride.trip.0.as_u128()).collect::<Vec<_>>()
     };
     assert_eq!(names(page(None).await.unwrap()), [2, 1]);
     assert_eq!(names(page(Some(TripId(Uuid::from_u128(2)))).await.unwrap()), [1]);
-    let foreign = store
-        .read(|connection| trips::find(connection, ANNA, TripId(Uuid::from_u128(5))))
-        .await
-        .unwrap();
+    let foreign = store.read(|tx| trips::find(tx, ANNA, TripId(Uuid::from_u128(5)))).await.unwrap();
     assert_eq!(foreign, None);
 }
 
@@ -237,14 +231,13 @@ fn debt() -> Debt {
 async fn a_debt_is_written_once_and_settled_once_and_the_books_balance() {
     let (store, _folder) = open();
     for is_new in [true, false] {
-        let charge =
-            store.write(|connection| ledger::owe(connection, &debt(), NOON)).await.unwrap();
+        let charge = store.write(|tx| ledger::owe(tx, &debt(), NOON)).await.unwrap();
         assert_eq!(charge.is_new, is_new);
         assert_eq!(charge.state, ChargeState::Pending { first_call_at: NOON });
     }
     for _ in 0..2 {
         store
-            .write(|connection| ledger::settle(connection, &debt(), "ch_1", Cause::default(), NOON))
+            .write(|tx| ledger::settle(tx, &debt(), "ch_1", &Cause::default(), NOON))
             .await
             .unwrap();
     }
@@ -253,10 +246,24 @@ async fn a_debt_is_written_once_and_settled_once_and_the_books_balance() {
     assert_eq!(rows[0].kind, "rider.fare_charged");
     for (account, expected) in [("riders_owe", 0), ("revenue", -12_000), ("provider_holds", 12_000)]
     {
-        let balance =
-            store.read(move |connection| ledger::balance(connection, account)).await.unwrap();
+        let balance = store.read(move |tx| ledger::balance(tx, account)).await.unwrap();
         assert_eq!(balance, expected, "{account}");
     }
+}
+
+#[tokio::test]
+async fn a_store_in_memory_is_done_at_once_keeps_what_succeeded_and_undoes_what_failed() {
+    let store = Store::inline().unwrap();
+    let first = place(&store, order(1, ANNA, "k")).now_or_never().unwrap().unwrap();
+    let refused = store.write(|tx| {
+        accept(tx, &order(2, RiderId(Uuid::from_u128(0xB)), "k"))?;
+        Err::<(), _>(OrderError::KeyReused)
+    });
+    assert!(refused.now_or_never().unwrap().is_err());
+    let again = place(&store.clone(), order(1, ANNA, "k")).now_or_never().unwrap().unwrap();
+    assert!(again.is_replay);
+    assert_eq!(again.answer, first.answer);
+    assert_eq!(waiting(&store).now_or_never().unwrap().len(), 1);
 }
 
 #[tokio::test]

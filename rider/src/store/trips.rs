@@ -6,10 +6,9 @@ use common::{
     id::{RiderId, TripId},
 };
 use prost::Message as _;
-use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    StoreError,
+    Row, StoreError, Tx,
     outbox::{from_row, to_row},
 };
 use crate::{domain::trip::Trip, wire};
@@ -18,61 +17,59 @@ use crate::{domain::trip::Trip, wire};
 ///
 /// # Errors
 /// When the store fails, or the snapshot is not one.
-pub fn apply(connection: &Connection, snapshot: &v1::TripSnapshot) -> Result<(), StoreError> {
+pub fn apply(tx: &Tx<'_>, snapshot: &v1::TripSnapshot) -> Result<(), StoreError> {
     let trip: TripId = contract::id("trip_id", &snapshot.trip_id)?;
     let state = contract::required("state", snapshot.state.as_ref())?;
     let rider = match RiderId::try_from(state.rider_id.as_slice()) {
         Ok(rider) => rider,
         // A trip that was cancelled before its request arrived may not know its rider. We do.
-        Err(err) => match rider_of(connection, trip)? {
+        Err(err) => match rider_of(tx, trip)? {
             Some(rider) => rider,
             None => return Err(Malformed::new("rider_id", err).into()),
         },
     };
-    connection
-        .prepare_cached(
-            "INSERT INTO trip_view (trip, rider, sequence, snapshot) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (trip) DO UPDATE
-             SET sequence = excluded.sequence, snapshot = excluded.snapshot
-             WHERE excluded.sequence > trip_view.sequence",
-        )?
-        .execute(params![trip.0, rider.0, to_row(snapshot.sequence), snapshot.encode_to_vec()])?;
+    tx.execute(
+        "INSERT INTO trip_view (trip, rider, sequence, snapshot) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (trip) DO UPDATE
+         SET sequence = excluded.sequence, snapshot = excluded.snapshot
+         WHERE excluded.sequence > trip_view.sequence",
+        &[
+            trip.0.into(),
+            rider.0.into(),
+            to_row(snapshot.sequence).into(),
+            snapshot.encode_to_vec().as_slice().into(),
+        ],
+    )?;
     if state.phase().is_end() {
-        connection
-            .prepare_cached("UPDATE ride_request SET ended = 1 WHERE trip = $1 AND ended = 0")?
-            .execute([trip.0])?;
+        tx.execute(
+            "UPDATE ride_request SET ended = 1 WHERE trip = $1 AND ended = 0",
+            &[trip.0.into()],
+        )?;
     }
     Ok(())
 }
 
-fn rider_of(connection: &Connection, trip: TripId) -> Result<Option<RiderId>, StoreError> {
-    Ok(connection
-        .prepare_cached("SELECT rider FROM ride_request WHERE trip = $1")?
-        .query_row([trip.0], |row| row.get(0).map(RiderId))
-        .optional()?)
+fn rider_of(tx: &Tx<'_>, trip: TripId) -> Result<Option<RiderId>, StoreError> {
+    tx.query_one("SELECT rider FROM ride_request WHERE trip = $1", &[trip.0.into()], |row| {
+        row.get(0).map(RiderId)
+    })
 }
 
 /// The trip of that name, if it is this rider's: what belongs to others does not exist.
 ///
 /// # Errors
 /// When the store fails.
-pub fn find(
-    connection: &Connection,
-    rider: RiderId,
-    trip: TripId,
-) -> Result<Option<Trip>, StoreError> {
-    let row = connection
-        .prepare_cached(
-            "SELECT names.trip, ride_request.request, ride_request.requested_at_us,
-                    trip_view.snapshot
-             FROM (SELECT trip FROM ride_request WHERE trip = $1 AND rider = $2
-                   UNION SELECT trip FROM trip_view WHERE trip = $1 AND rider = $2) AS names
-             LEFT JOIN ride_request ON ride_request.trip = names.trip
-             LEFT JOIN trip_view ON trip_view.trip = names.trip",
-        )?
-        .query_row(params![trip.0, rider.0], |row| Ok(read(row)))
-        .optional()?;
-    row.transpose().map(Option::flatten)
+pub fn find(tx: &Tx<'_>, rider: RiderId, trip: TripId) -> Result<Option<Trip>, StoreError> {
+    let found = tx.query_one(
+        "SELECT names.trip, ride_request.request, ride_request.requested_at_us, trip_view.snapshot
+         FROM (SELECT trip FROM ride_request WHERE trip = $1 AND rider = $2
+               UNION SELECT trip FROM trip_view WHERE trip = $1 AND rider = $2) AS names
+         LEFT JOIN ride_request ON ride_request.trip = names.trip
+         LEFT JOIN trip_view ON trip_view.trip = names.trip",
+        &[trip.0.into(), rider.0.into()],
+        read,
+    )?;
+    Ok(found.flatten())
 }
 
 /// A rider's trips, the newest first, those before `before`. Trip ids sort by time.
@@ -80,13 +77,13 @@ pub fn find(
 /// # Errors
 /// When the store fails.
 pub fn page(
-    connection: &Connection,
+    tx: &Tx<'_>,
     rider: RiderId,
     before: Option<TripId>,
     limit: u32,
 ) -> Result<Vec<Trip>, StoreError> {
     let before = before.unwrap_or(TripId(uuid::Uuid::max()));
-    let mut statement = connection.prepare_cached(
+    let found = tx.query(
         "SELECT names.trip, ride_request.request, ride_request.requested_at_us, trip_view.snapshot
          FROM (SELECT trip FROM ride_request WHERE rider = $1 AND trip < $2
                UNION SELECT trip FROM trip_view WHERE rider = $1 AND trip < $2
@@ -94,13 +91,10 @@ pub fn page(
          LEFT JOIN ride_request ON ride_request.trip = names.trip
          LEFT JOIN trip_view ON trip_view.trip = names.trip
          ORDER BY names.trip DESC",
+        &[rider.0.into(), before.0.into(), limit.into()],
+        read,
     )?;
-    let rows = statement.query_map(params![rider.0, before.0, limit], |row| Ok(read(row)))?;
-    let mut trips = Vec::new();
-    for row in rows {
-        trips.extend(row??);
-    }
-    Ok(trips)
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Nothing, where a trip is known that its request is not known of: nothing could be said about it.
@@ -126,25 +120,20 @@ fn read(row: &Row<'_>) -> Result<Option<Trip>, StoreError> {
 ///
 /// # Errors
 /// When the store fails.
-pub fn position(connection: &Connection, view: &str) -> Result<u64, StoreError> {
-    let position: Option<i64> = connection
-        .prepare_cached("SELECT sequence FROM view_position WHERE view = $1")?
-        .query_row([view], |row| row.get(0))
-        .optional()?;
-    Ok(position.map_or(0, from_row))
+pub fn position(tx: &Tx<'_>, view: &str) -> Result<u64, StoreError> {
+    tx.number("SELECT sequence FROM view_position WHERE view = $1", &[view.into()]).map(from_row)
 }
 
 /// Records how far a view has come; in the transaction of what it took over.
 ///
 /// # Errors
 /// When the store fails.
-pub fn advance(connection: &Connection, view: &str, sequence: u64) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO view_position (view, sequence) VALUES ($1, $2)
-             ON CONFLICT (view) DO UPDATE SET sequence = excluded.sequence
-             WHERE excluded.sequence > view_position.sequence",
-        )?
-        .execute(params![view, to_row(sequence)])?;
+pub fn advance(tx: &Tx<'_>, view: &str, sequence: u64) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO view_position (view, sequence) VALUES ($1, $2)
+         ON CONFLICT (view) DO UPDATE SET sequence = excluded.sequence
+         WHERE excluded.sequence > view_position.sequence",
+        &[view.into(), to_row(sequence).into()],
+    )?;
     Ok(())
 }

@@ -35,10 +35,7 @@ fn event(key: RiderId, number: u128, world: &World) -> NewEvent {
 }
 
 async fn push(store: &Store, event: NewEvent) {
-    store
-        .write::<_, StoreError, _>(move |connection| outbox::push(connection, &event))
-        .await
-        .unwrap();
+    store.write::<_, StoreError, _>(move |tx| outbox::push(tx, &event)).await.unwrap();
 }
 
 async fn waiting(store: &Store) -> u64 {

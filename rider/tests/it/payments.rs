@@ -195,10 +195,7 @@ async fn a_worker_that_died_between_the_charge_and_its_record_does_not_charge_ag
     let debt = rider::wire::debt(trip, &event).unwrap().unwrap();
     let now = world.nats.clock.now();
     let store = world.store();
-    store
-        .write::<_, StoreError, _>(move |connection| ledger::owe(connection, &debt, now))
-        .await
-        .unwrap();
+    store.write::<_, StoreError, _>(move |tx| ledger::owe(tx, &debt, now)).await.unwrap();
     books.charge(&debt).await.unwrap();
     store.close().await;
 
@@ -222,7 +219,7 @@ async fn a_late_cancellation_is_charged_its_fee_and_a_free_one_nothing() {
     for (account, expected) in [("riders_owe", 0), ("revenue", -4_500), ("provider_holds", 4_500)] {
         let balance = worker
             .store
-            .read::<_, StoreError, _>(move |connection| ledger::balance(connection, account))
+            .read::<_, StoreError, _>(move |tx| ledger::balance(tx, account))
             .await
             .unwrap();
         assert_eq!(balance, expected, "{account}");
@@ -255,9 +252,7 @@ async fn an_outage_of_the_provider_delays_charges_and_loses_none() {
         world.completed(TripId::fresh(), RiderId::fresh(), 9, 13_850).await;
     }
     eventually("all debts are written down", async || {
-        let owed = worker
-            .store
-            .read::<_, StoreError, _>(|connection| ledger::balance(connection, "riders_owe"));
+        let owed = worker.store.read::<_, StoreError, _>(|tx| ledger::balance(tx, "riders_owe"));
         owed.await.unwrap() == charges * 13_850
     })
     .await;

@@ -1,13 +1,13 @@
 //! The one writer: a thread that takes all jobs that wait, carries each out in a savepoint of its
 //! own, commits them together (one sync for all) and only then tells anybody.
 
-use std::{sync::Arc, thread};
+use std::thread;
 
 use common::failpoint;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::StoreError;
+use super::super::{StoreError, Tx};
 
 /// Jobs that may wait. More would only wait longer: callers are told to come back.
 const QUEUE_MAX: usize = 1024;
@@ -20,7 +20,7 @@ struct Done {
     tell: Box<dyn FnOnce(Result<(), StoreError>)>,
 }
 
-type Job = Box<dyn FnOnce(&Connection) -> Done + Send>;
+type Job = Box<dyn FnOnce(&Tx<'_>) -> Done + Send>;
 
 enum Message {
     Write(Job),
@@ -28,22 +28,22 @@ enum Message {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Writer {
+pub(in crate::store) struct Writer {
     queue: mpsc::Sender<Message>,
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
+    pub(in crate::store) fn start(connection: Connection) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         thread::Builder::new().name("store-writer".into()).spawn(|| run(connection, jobs))?;
         Ok(Self { queue })
     }
 
-    pub(super) async fn try_write<T, E, W>(&self, work: W) -> Result<T, E>
+    pub(in crate::store) async fn try_write<T, E, W>(&self, work: W) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        W: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        W: Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
     {
         let (job, answer) = job(work);
         self.queue.try_send(job).map_err(|err| match err {
@@ -53,18 +53,18 @@ impl Writer {
         answer.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
-    pub(super) async fn write<T, E, W>(&self, work: W) -> Result<T, E>
+    pub(in crate::store) async fn write<T, E, W>(&self, work: W) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        W: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        W: Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
     {
         let (job, answer) = job(work);
         self.queue.send(job).await.map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         let (done, closed) = oneshot::channel();
         // Either error means that the writer is gone already.
         if self.queue.send(Message::Close(done)).await.is_ok() {
@@ -77,11 +77,11 @@ fn job<T, E, W>(work: W) -> (Message, oneshot::Receiver<Result<T, E>>)
 where
     T: Send + 'static,
     E: From<StoreError> + Send + 'static,
-    W: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    W: Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
 {
     let (answer, asked) = oneshot::channel();
-    let job: Job = Box::new(move |connection| {
-        let result = work(connection);
+    let job: Job = Box::new(move |tx| {
+        let result = work(tx);
         let keep = result.is_ok();
         let tell = Box::new(move |committed: Result<(), StoreError>| {
             let result = committed.map_err(E::from).and(result);
@@ -125,7 +125,7 @@ fn commit_together(connection: &mut Connection, jobs: Vec<Job>) {
     let mut done = Vec::with_capacity(jobs.len());
     let committed = carry_out(connection, jobs, &mut done).map_err(|err| {
         tracing::error!(error = %err, jobs = done.len(), "the store could not commit");
-        StoreError::Failed(Arc::new(err))
+        StoreError::from(err)
     });
     // Only now: an answer may have been read from what a neighbour wrote in this transaction.
     // Jobs that a failed transaction never reached are dropped, which their callers see as closed.
@@ -142,7 +142,7 @@ fn carry_out(
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for job in jobs {
         let savepoint = transaction.savepoint()?;
-        let result = job(&savepoint);
+        let result = job(&Tx::sqlite(&savepoint));
         let keep = result.keep;
         done.push(result);
         if keep {
