@@ -1,0 +1,1 @@
+//! The proxies without a broker: frames, chance, counts.
