@@ -127,6 +127,8 @@ pub struct Clock {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// What this machine's clock shows, microseconds, where somebody sets it by hand.
+    by_hand: Option<Arc<AtomicI64>>,
     /// Added to this machine's clock, microseconds. Zero until the first reading.
     offset_us: AtomicI64,
     readings: AtomicI64,
@@ -140,16 +142,30 @@ impl Clock {
         Self::default()
     }
 
+    /// On a machine whose clock shows this many microseconds: for time that is simulated.
+    #[must_use]
+    pub fn by_hand(machine_us: Arc<AtomicI64>) -> Self {
+        let shared = Shared { by_hand: Some(machine_us), ..Shared::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
     /// The time now, as the broker would say it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        Timestamp(machine_now().0.saturating_add(self.offset_us()))
+        Timestamp(self.machine_now().0.saturating_add(self.offset_us()))
+    }
+
+    fn machine_now(&self) -> Timestamp {
+        match &self.shared.by_hand {
+            Some(machine_us) => Timestamp(machine_us.load(Ordering::Relaxed)),
+            None => machine_now(),
+        }
     }
 
     /// Learns from a broker's timestamp that was read back within `round_trip`.
     pub fn observe(&self, broker: Timestamp, round_trip: Duration) {
         let half = i64::try_from(round_trip.as_micros() / 2).unwrap_or(0);
-        let reading = broker.0.saturating_add(half).saturating_sub(machine_now().0);
+        let reading = broker.0.saturating_add(half).saturating_sub(self.machine_now().0);
         if self.shared.readings.fetch_add(1, Ordering::Relaxed) == 0 {
             self.shared.offset_us.store(reading, Ordering::Relaxed);
         } else {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{context::PublishError, message::PublishMessage};
+use async_nats::header::{NATS_MESSAGE_ID, NATS_MESSAGE_TTL};
 use prost::Message as _;
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::{
     event_store::Cause,
     failpoint,
     id::{CommandId, DriverId, EventId},
-    nats::Nats,
+    log::{Append, AppendError, LogPort},
 };
 
 const SCHEMA: &str = "driver.proto#DriverCommand";
@@ -42,32 +42,32 @@ pub struct Outgoing {
 /// # Errors
 /// When the broker did not acknowledge it. It may be stored all the same; saying it again under the
 /// same id is safe.
-pub async fn send(nats: &Nats, outgoing: Outgoing) -> Result<(), PublishError> {
+pub async fn send(port: &LogPort, outgoing: Outgoing) -> Result<(), AppendError> {
     let Outgoing { driver, id, kind, source, correlation, cause, ttl } = outgoing;
     let envelope = Envelope {
         id: EventId(id.0),
         kind: name(&kind).to_owned(),
         source: source.to_owned(),
-        time: nats.clock.now(),
+        time: port.clock.now(),
         subject: driver.0,
         correlation,
         causation: cause.id,
-        hlc: nats.clock.tick(),
+        hlc: port.clock.tick(),
         traceparent: cause.traceparent,
     };
     let command =
         v1::DriverCommand { command_id: id.to_vec(), driver_id: driver.to_vec(), kind: Some(kind) };
-    let mut message = PublishMessage::build()
-        .payload(command.encode_to_vec().into())
-        .headers(envelope.to_headers(SCHEMA))
-        // Said again within the stream's window it is not even stored again; said again later, the
-        // driver's history knows the command.
-        .message_id(id.to_string());
+    let mut headers = envelope.to_headers(SCHEMA);
+    // Said again within the stream's window it is not even stored again; said again later, the
+    // driver's history knows the command.
+    headers.insert(NATS_MESSAGE_ID, id.to_string());
     if let Some(ttl) = ttl {
-        message = message.ttl(ttl);
+        headers.insert(NATS_MESSAGE_TTL, ttl.as_secs().to_string());
     }
+    let subject = port.partitions.driver_command(driver);
+    let payload = command.encode_to_vec().into();
     failpoint::reach("driver_command.sending");
-    nats.jetstream.send_publish(nats.partitions.driver_command(driver), message).await?.await?;
+    port.log.append(Append { subject, headers, payload, expected: None }).await?;
     failpoint::reach("driver_command.stored");
     Ok(())
 }

@@ -14,6 +14,7 @@ pub mod geo;
 pub mod http;
 pub mod id;
 pub mod leash;
+pub mod log;
 pub mod money;
 pub mod nats;
 pub mod ping;

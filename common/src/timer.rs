@@ -2,8 +2,8 @@
 //! The timers themselves are schedules in the log, written by the event store.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use crate::{
     event_store::{Cause, EventStore, ExecuteError},
     id::EventId,
     nats::Nats,
-    view::{self, CaughtUp, Start, ViewSpec},
+    view::{self, CaughtUp, Start, Stored, ViewSpec},
 };
 use prost::Message as _;
 
@@ -60,17 +60,17 @@ async fn fire<D: Recorder>(
 /// # Errors
 /// When the view cannot go on.
 pub async fn sweep<D: Recorder>(
+    nats: &Nats,
     store: EventStore<D>,
     every: Duration,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let running: Arc<Mutex<HashMap<Uuid, Vec<v1::Timer>>>> = Arc::default();
+    let sweeper = Sweeper::new(store);
     let caught_up = CaughtUp::default();
     let spec =
         ViewSpec { stream: D::STREAM, filter: D::SUBJECTS.events(), start: Start::LastPerSubject };
-    let nats = store.nats().clone();
-    let watch = view::follow(&nats, spec, &caught_up, shutdown.clone(), |stored| {
-        note(&running, &stored);
+    let watch = view::follow(nats, spec, &caught_up, shutdown.clone(), |stored| {
+        sweeper.see(&stored);
         std::future::ready(Ok(()))
     });
     let act = async {
@@ -79,7 +79,7 @@ pub async fn sweep<D: Recorder>(
             return Ok(());
         }
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            fire_overdue(&nats, &store, &running).await;
+            sweeper.fire_overdue().await;
         }
         anyhow::Ok(())
     };
@@ -94,38 +94,53 @@ struct Stamped {
     stamp: Option<v1::Stamp>,
 }
 
-fn note(running: &Mutex<HashMap<Uuid, Vec<v1::Timer>>>, stored: &view::Stored) {
-    let stamp = Stamped::decode(stored.payload.as_ref()).ok().and_then(|event| event.stamp);
-    let (Ok(key), Some(stamp)) = (stored.key(), stamp) else { return };
-    let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-    if stamp.timers.is_empty() {
-        running.remove(&key);
-    } else {
-        running.insert(key, stamp.timers);
-    }
+/// Knows which timers run, as the last event of every history says.
+#[derive(Debug)]
+pub struct Sweeper<D: Recorder> {
+    store: EventStore<D>,
+    running: Mutex<BTreeMap<Uuid, Vec<v1::Timer>>>,
 }
 
-async fn fire_overdue<D: Recorder>(
-    nats: &Nats,
-    store: &EventStore<D>,
-    running: &Mutex<HashMap<Uuid, Vec<v1::Timer>>>,
-) {
-    let now = nats.clock.now();
-    let is_overdue = |timer: &v1::Timer| now.since(Timestamp::from_micros(timer.due_us)) > OVERDUE;
-    let overdue: Vec<(Uuid, v1::Timer)> = {
-        let running = running.lock().unwrap_or_else(PoisonError::into_inner);
+impl<D: Recorder> Sweeper<D> {
+    /// Knows nothing yet; fires in this store.
+    #[must_use]
+    pub fn new(store: EventStore<D>) -> Self {
+        Self { store, running: Mutex::default() }
+    }
+
+    /// Takes note of an event.
+    pub fn see(&self, stored: &Stored) {
+        let stamp = Stamped::decode(stored.payload.as_ref()).ok().and_then(|event| event.stamp);
+        let (Ok(key), Some(stamp)) = (stored.key(), stamp) else { return };
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if stamp.timers.is_empty() {
+            running.remove(&key);
+        } else {
+            running.insert(key, stamp.timers);
+        }
+    }
+
+    /// Treats every timer that is overdue as fired. What fails is found again the next time.
+    pub async fn fire_overdue(&self) {
+        for (key, timer) in self.overdue() {
+            let Ok(timer_id) = EventId::try_from(timer.id.as_slice()) else { continue };
+            tracing::warn!(aggregate.id = %key, timer.kind = timer.kind, "timer overdue, firing it");
+            let cause = Cause { id: Some(timer_id.0), traceparent: None };
+            if let Err(err) = fire(&self.store, key, timer_id, &cause).await {
+                tracing::warn!(aggregate.id = %key, error = %err, "overdue timer not handled yet");
+            }
+        }
+    }
+
+    fn overdue(&self) -> Vec<(Uuid, v1::Timer)> {
+        let now = self.store.port().clock.now();
+        let is_overdue =
+            |timer: &v1::Timer| now.since(Timestamp::from_micros(timer.due_us)) > OVERDUE;
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running
             .iter()
             .flat_map(|(key, timers)| timers.iter().map(|timer| (*key, timer.clone())))
             .filter(|(_, timer)| is_overdue(timer))
             .collect()
-    };
-    for (key, timer) in overdue {
-        let Ok(timer_id) = EventId::try_from(timer.id.as_slice()) else { continue };
-        tracing::warn!(aggregate.id = %key, timer.kind = timer.kind, "timer overdue, firing it");
-        let cause = Cause { id: Some(timer_id.0), traceparent: None };
-        if let Err(err) = fire(store, key, timer_id, &cause).await {
-            tracing::warn!(aggregate.id = %key, error = %err, "overdue timer not handled yet");
-        }
     }
 }

@@ -3,21 +3,16 @@
 
 use std::{future::Future, time::Duration};
 
-use async_nats::{
-    HeaderMap,
-    jetstream::{
-        self,
-        consumer::{DeliverPolicy, pull},
-    },
+use async_nats::jetstream::{
+    self,
+    consumer::{DeliverPolicy, pull},
 };
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use uuid::Uuid;
-
-use crate::{clock::Timestamp, contract::Malformed, envelope::Envelope, nats::Nats};
+pub use crate::log::Stored;
+use crate::{clock::Timestamp, nats::Nats};
 
 /// Pause before a reader that lost its consumer makes a new one.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -43,40 +38,6 @@ pub struct ViewSpec {
     pub filter: String,
     /// From where.
     pub start: Start,
-}
-
-/// A stored message.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    /// Its subject.
-    pub subject: String,
-    /// Its sequence in the stream.
-    pub sequence: u64,
-    /// When the broker stored it.
-    pub published: Timestamp,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its payload.
-    pub payload: Bytes,
-}
-
-impl Stored {
-    /// The message's envelope.
-    ///
-    /// # Errors
-    /// When it has none that can be read.
-    pub fn envelope(&self) -> Result<Envelope, Malformed> {
-        Envelope::from_headers(&self.headers)
-    }
-
-    /// The key that the subject ends with, such as a trip's id.
-    ///
-    /// # Errors
-    /// When that is no id.
-    pub fn key(&self) -> Result<Uuid, Malformed> {
-        let key = self.subject.rsplit('.').next().unwrap_or_default();
-        key.parse().map_err(|err| Malformed::new("subject", err))
-    }
 }
 
 /// Whether a view has read all that was stored when it began.

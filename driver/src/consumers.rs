@@ -38,13 +38,16 @@ pub(crate) async fn run(
     tokio::try_join!(
         consumer::run(nats, DRIVER_COMMANDS, shutdown.clone(), commands),
         consumer::run(nats, DRIVER_TIMERS, shutdown.clone(), timers),
-        timer::sweep(drivers.clone(), timer::SWEEP_EVERY, shutdown.clone()),
+        timer::sweep(nats, drivers.clone(), timer::SWEEP_EVERY, shutdown.clone()),
     )?;
     Ok(())
 }
 
 /// A step of the saga, or `location`'s word that a phone is silent.
-async fn command(drivers: &Drivers, delivery: &Delivery) -> Result<(), Failure> {
+///
+/// # Errors
+/// When the message is malformed or the store cannot be reached.
+pub async fn command(drivers: &Drivers, delivery: &Delivery) -> Result<(), Failure> {
     let message: v1::DriverCommand = contract::decode("driver command", &delivery.payload)?;
     let Addressed { driver, id, command } = Addressed::try_from(&message)?;
     match drivers.execute(driver, id, &cause(delivery), &command).await {
@@ -58,7 +61,11 @@ async fn command(drivers: &Drivers, delivery: &Delivery) -> Result<(), Failure> 
     }
 }
 
-async fn due(drivers: &Drivers, delivery: &Delivery) -> Result<(), Failure> {
+/// A timer of a driver.
+///
+/// # Errors
+/// When the message is malformed or the store cannot be reached.
+pub async fn due(drivers: &Drivers, delivery: &Delivery) -> Result<(), Failure> {
     Ok(timer::on_due(drivers, &delivery.payload, &cause(delivery)).await?)
 }
 

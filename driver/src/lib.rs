@@ -12,7 +12,7 @@
 //! | serves | HTTP for drivers' phones; `live.driver.event.>`, `live.trip.event.>` as SSE | `http/` |
 
 mod config;
-mod consumers;
+pub mod consumers;
 pub mod domain;
 mod earnings;
 mod gather;
@@ -61,7 +61,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let nats = Nats::connect(&config.nats, NAME).await?;
     nats.prepare().await?;
-    let drivers = EventStore::<DriverDecider>::open(&nats).await?;
+    let drivers = EventStore::<DriverDecider>::new(&nats);
     let gatherer = Arc::new(Gatherer::new(&nats, config.gathering));
     let (earnings, caught_up) = (Earnings::default(), CaughtUp::default());
     let gateway = Gateway::new(http::Parts {

@@ -13,6 +13,7 @@ use common::{
     driver_commands::{self, Outgoing},
     event_store::Cause,
     id::DriverId,
+    log::LogPort,
     nats::Nats,
 };
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,7 @@ pub(crate) async fn run(
     known_since: Timestamp,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let port = LogPort::from(nats);
     let mut told: HashMap<DriverId, (LossKind, Timestamp)> = HashMap::new();
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -46,7 +48,7 @@ pub(crate) async fn run(
         };
         let new: Vec<_> = lost.into_iter().filter(is_new).take(COMMANDS_MAX).collect();
         for (driver, loss) in new {
-            match tell(nats, driver, &loss).await {
+            match tell(&port, driver, &loss).await {
                 Ok(()) => {
                     told.insert(driver, (loss.kind, loss.silent_since));
                 }
@@ -77,7 +79,7 @@ fn find(city: &City, known_since: Timestamp) -> Vec<(DriverId, Loss)> {
         .collect()
 }
 
-async fn tell(nats: &Nats, driver: DriverId, loss: &Loss) -> anyhow::Result<()> {
+async fn tell(port: &LogPort, driver: DriverId, loss: &Loss) -> anyhow::Result<()> {
     let silent_s = u32::try_from(loss.silence.as_secs()).unwrap_or(u32::MAX);
     let mark_lost = v1::MarkLost { silent_s, last_heard_us: loss.silent_since.micros() };
     let outgoing = Outgoing {
@@ -89,7 +91,7 @@ async fn tell(nats: &Nats, driver: DriverId, loss: &Loss) -> anyhow::Result<()> 
         cause: Cause::default(),
         ttl: None,
     };
-    driver_commands::send(nats, outgoing).await?;
+    driver_commands::send(port, outgoing).await?;
     tracing::info!(driver.id = %driver, silent_s, "driver {driver} is lost");
     Ok(())
 }

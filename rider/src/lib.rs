@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | reads | `trip.event.>` into its view of trips | `view.rs` |
 //! | reads | `trip.event.>` for what ended trips cost (a worker) | `payments/` |
-//! | writes | `rider.event.<p>.<rider>`, through the outbox: the only writer | `relay.rs` |
+//! | writes | `rider.event.<p>.<rider>`, through the outbox: the only writer | `relay.rs`, `publisher.rs` |
 //! | writes | its own store: requests, outbox, ledger, view | `store/` |
 //! | asks | `location.query.{supply,route,driver}` | `location.rs` |
 //! | asks | `trip.command.<p>.<trip>`: cancel, rate | `http/endings.rs` |
@@ -16,6 +16,7 @@ pub mod fare;
 mod http;
 mod location;
 pub mod payments;
+pub mod publisher;
 pub mod relay;
 pub mod store;
 mod view;
@@ -118,7 +119,7 @@ async fn behind_the_broker(
         prepare(&nats, &shutdown),
         nats.keep_clock(shutdown.clone()),
         view::run(&nats, store, caught_up, shutdown.clone()),
-        Relay::new(nats.clone(), store.clone(), bell).run(shutdown.clone()),
+        Relay::new(&nats, store.clone(), bell).run(shutdown.clone()),
         payments.run(shutdown.clone()),
     )?;
     Ok(())

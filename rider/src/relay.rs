@@ -1,23 +1,18 @@
 //! Carries the outbox to the broker: riders in parallel, one event of a rider at a time, each with the
-//! sequence that the one before it got. Nobody else writes these subjects, so when the outcome of a
-//! publish is unknown the last message of the subject tells: it is this event, or it is not there.
+//! sequence that the one before it got.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use async_nats::jetstream::{message::PublishMessage, stream::LastRawMessageErrorKind};
-use common::{
-    envelope::{Envelope, header},
-    failpoint,
-    id::RiderId,
-    nats::Nats,
-    stream,
-};
+use common::{clock::Timestamp, failpoint, id::RiderId, log::LogPort};
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{
-    Store, StoreError,
-    outbox::{self, Waiting},
+use crate::{
+    publisher::Publisher,
+    store::{
+        Store, StoreError,
+        outbox::{self, Waiting},
+    },
 };
 
 /// Riders whose events are on their way at the same time.
@@ -34,9 +29,6 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// Rows that the broker has are kept this long, to look something up.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
-/// `ce-source` and the contract's message.
-const SOURCE: &str = "rider";
-const SCHEMA: &str = "rider.proto#RiderEvent";
 
 /// Tells the relay that the outbox has something.
 #[derive(Debug, Clone, Default)]
@@ -52,27 +44,16 @@ impl Bell {
 /// The relay.
 #[derive(Debug, Clone)]
 pub struct Relay {
-    nats: Nats,
+    publisher: Publisher,
     store: Store,
     bell: Bell,
-}
-
-/// Why an event may not be on the broker yet.
-#[derive(Debug, thiserror::Error)]
-enum NotYet {
-    #[error("the broker is not connected")]
-    Disconnected,
-    #[error("the outcome is unknown: {0}")]
-    Unknown(String),
-    #[error("the stream cannot be read: {0}")]
-    Unreadable(String),
 }
 
 impl Relay {
     /// Between this store and this broker.
     #[must_use]
-    pub fn new(nats: Nats, store: Store, bell: Bell) -> Self {
-        Self { nats, store, bell }
+    pub fn new(port: impl Into<LogPort>, store: Store, bell: Bell) -> Self {
+        Self { publisher: Publisher::new(port), store, bell }
     }
 
     /// Carries events until shutdown.
@@ -118,7 +99,7 @@ impl Relay {
     async fn carry(self, row: Waiting) -> RiderId {
         let sequence = self.deliver(&row).await;
         let (id, key) = (row.id, row.key);
-        let old = outbox_horizon(&self.nats);
+        let old = horizon(self.publisher.now());
         let recorded = self
             .store
             .write(move |tx| {
@@ -140,7 +121,7 @@ impl Relay {
         let mut expected = Some(row.after);
         let mut pause = RETRY_FIRST;
         loop {
-            match self.attempt(row, expected).await {
+            match self.publisher.attempt(row, expected).await {
                 Ok(sequence) => return sequence,
                 Err(why) => {
                     tracing::debug!(rider.id = %row.key, error = %why, "not published yet");
@@ -152,67 +133,10 @@ impl Relay {
             }
         }
     }
-
-    async fn attempt(&self, row: &Waiting, expected: Option<u64>) -> Result<u64, NotYet> {
-        // The client would keep the message and send it some time after its time-out.
-        if !self.nats.is_connected() {
-            return Err(NotYet::Disconnected);
-        }
-        let subject = self.nats.partitions.rider_event(row.key);
-        let expected = match expected {
-            Some(expected) => expected,
-            None => match self.last_of(&subject).await? {
-                Some((sequence, event)) if event == row.event.to_string() => return Ok(sequence),
-                Some((sequence, _)) => sequence,
-                None => 0,
-            },
-        };
-        failpoint::reach("relay.publishing");
-        let message = PublishMessage::build()
-            .payload(row.payload.clone().into())
-            .headers(self.envelope(row).to_headers(SCHEMA))
-            .expected_last_subject_sequence(expected);
-        let unknown = |err: &dyn std::fmt::Display| NotYet::Unknown(err.to_string());
-        let ack = self.nats.jetstream.send_publish(subject, message).await;
-        let ack = ack.map_err(|err| unknown(&err))?.await.map_err(|err| unknown(&err))?;
-        if ack.duplicate {
-            return Err(NotYet::Unknown("acknowledged as a duplicate".into()));
-        }
-        failpoint::reach("relay.published");
-        Ok(ack.sequence)
-    }
-
-    /// Sequence and id of the last event of a subject, from the stream's leader: a replica may lag.
-    async fn last_of(&self, subject: &str) -> Result<Option<(u64, String)>, NotYet> {
-        let unreadable = |err: &dyn std::fmt::Display| NotYet::Unreadable(err.to_string());
-        let stream = self.nats.jetstream.get_stream_no_info(stream::RIDER).await;
-        let stream = stream.map_err(|err| unreadable(&err))?;
-        match stream.get_last_raw_message_by_subject(subject).await {
-            Ok(message) => {
-                let event = message.headers.get(header::ID).map(|id| id.to_string());
-                Ok(Some((message.sequence, event.unwrap_or_default())))
-            }
-            Err(err) if matches!(err.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(err) => Err(unreadable(&err)),
-        }
-    }
-
-    fn envelope(&self, row: &Waiting) -> Envelope {
-        Envelope {
-            id: row.event,
-            kind: row.kind.clone(),
-            source: SOURCE.to_owned(),
-            time: row.at,
-            subject: row.key.0,
-            correlation: Some(row.correlation),
-            causation: row.cause.id,
-            hlc: self.nats.clock.tick(),
-            traceparent: row.cause.traceparent.clone(),
-        }
-    }
 }
 
-fn outbox_horizon(nats: &Nats) -> common::clock::Timestamp {
+/// What the broker has since before then need not be kept any longer.
+fn horizon(now: Timestamp) -> Timestamp {
     let kept_for = i64::try_from(KEPT_FOR.as_micros()).unwrap_or(i64::MAX);
-    common::clock::Timestamp::from_micros(nats.clock.now().micros().saturating_sub(kept_for))
+    Timestamp::from_micros(now.micros().saturating_sub(kept_for))
 }

@@ -69,7 +69,7 @@ impl Reactions {
     /// On this store; new trips get these terms.
     #[must_use]
     pub fn new(store: EventStore<TripDecider>, terms: Terms) -> Self {
-        let drivers = DriverCommands::new(store.nats());
+        let drivers = DriverCommands::new(store.port());
         Self { store, drivers, terms }
     }
 
@@ -123,7 +123,7 @@ impl Reactions {
         if let TripEvent::Offered { offer, driver, pickup_eta_s, pickup_distance_m, lease_until } =
             event
         {
-            if *lease_until <= self.store.nats().clock.now() {
+            if *lease_until <= self.store.port().clock.now() {
                 tracing::debug!(offer.id = %offer, "the lease is over, nobody is asked");
                 return Ok(());
             }

@@ -10,7 +10,7 @@ use common::{
     envelope::Envelope,
     event_store::Cause,
     id::{CommandId, DriverId, OfferId, TripId},
-    nats::Nats,
+    log::LogPort,
 };
 
 use crate::domain::Quote;
@@ -32,7 +32,7 @@ pub(crate) struct Offer<'a> {
 /// Sends commands to drivers.
 #[derive(Debug, Clone)]
 pub(crate) struct DriverCommands {
-    nats: Nats,
+    port: LogPort,
 }
 
 /// What makes the trip speak.
@@ -43,8 +43,8 @@ pub(crate) struct Because<'a> {
 }
 
 impl DriverCommands {
-    pub(crate) fn new(nats: &Nats) -> Self {
-        Self { nats: nats.clone() }
+    pub(crate) fn new(port: &LogPort) -> Self {
+        Self { port: port.clone() }
     }
 
     /// Proposes the trip to a driver.
@@ -100,7 +100,7 @@ impl DriverCommands {
             cause: Cause::from(because.event),
             ttl,
         };
-        driver_commands::send(&self.nats, outgoing)
+        driver_commands::send(&self.port, outgoing)
             .await
             .map_err(|err| Failure::Transient(err.into()))
     }

@@ -14,7 +14,7 @@
 //! | serves | `trip.command.>`: what phones want of a trip, with an answer | `commands/` |
 //! | serves | HTTP for operations; `live.trip.event.>`, `live.driver.event.>` as SSE | `http/` |
 
-mod commands;
+pub mod commands;
 mod config;
 pub mod consumers;
 pub mod dispatch;
@@ -55,10 +55,11 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let nats = Nats::connect(&config.nats, "trip").await?;
     nats.prepare().await?;
-    let store = EventStore::<TripDecider>::open(&nats).await?;
+    let store = EventStore::<TripDecider>::new(&nats);
     let reactions = Reactions::new(store.clone(), config.terms.terms());
     let (invariants, inspector) = (SharedInvariants::default(), Inspector::default());
     let app = http::router(
+        &nats,
         store.clone(),
         &config.auth,
         invariants.clone(),
@@ -68,9 +69,9 @@ pub async fn serve(
     let parts = async {
         tokio::try_join!(
             nats.keep_clock(shutdown.clone()),
-            commands::run(store.clone(), shutdown.clone()),
+            commands::run(&nats, store.clone(), shutdown.clone()),
             consumers::run(&nats, reactions, shutdown.clone()),
-            timer::sweep(store, timer::SWEEP_EVERY, shutdown.clone()),
+            timer::sweep(&nats, store, timer::SWEEP_EVERY, shutdown.clone()),
             dispatch::run(&nats, config.dispatch, inspector, shutdown.clone()),
             invariants::watch(&nats, invariants, shutdown.clone()),
             common::http::serve(listener, app, shutdown),

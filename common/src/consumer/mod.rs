@@ -2,6 +2,7 @@
 //! says how it went.
 
 pub mod dead;
+mod verdict;
 
 use std::{
     collections::VecDeque,
@@ -23,6 +24,8 @@ use futures_util::StreamExt as _;
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::verdict::BACKOFF_FIRST;
+pub use self::verdict::{Verdict, verdict};
 use crate::{
     clock::Timestamp,
     contract::Malformed,
@@ -33,12 +36,10 @@ use crate::{
     nats::Nats,
     stream::{
         ACK_WAIT, ConsumerKind, ConsumerSpec, OWNER_GROUP, PINGS_IN_FLIGHT, PULL_EXPIRES,
-        TRIES_MAX, WORKER_IN_FLIGHT,
+        WORKER_IN_FLIGHT,
     },
 };
 
-/// The first pause after a transient failure; it doubles with every try.
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// Pause before a loop that lost its consumer opens it again.
 const REOPEN_AFTER: Duration = Duration::from_millis(200);
 /// Messages that one pull of a lane asks for.
@@ -307,12 +308,11 @@ impl Reader {
                 Some(poison) => Err(Failure::Transient(poison.suffer().await)),
             }
         };
-        let verdict = with_progress(&message, handled).await;
+        let handled = with_progress(&message, handled).await;
         failpoint::reach("consumer.handled");
-        let kind = match verdict {
-            Ok(()) => AckKind::Ack,
-            Err(Failure::Transient(err)) if attempt < TRIES_MAX => {
-                let pause = backoff(attempt, sequence);
+        let kind = match verdict(handled, attempt, sequence) {
+            Verdict::Ack => AckKind::Ack,
+            Verdict::Retry { after, err } => {
                 tracing::warn!(
                     consumer = self.spec.durable(self.partition),
                     stream = self.spec.stream,
@@ -322,9 +322,9 @@ impl Reader {
                     error = format!("{err:#}"),
                     "not handled, trying again",
                 );
-                self.pause(&message, pause).await
+                self.pause(&message, after).await
             }
-            Err(Failure::Transient(err) | Failure::Permanent(err)) => {
+            Verdict::Bury { err } => {
                 with_progress(&message, self.bury(&message, sequence, attempt, &err)).await;
                 AckKind::Term
             }
@@ -365,15 +365,6 @@ async fn with_progress<T>(message: &jetstream::Message, work: impl Future<Output
     }
 }
 
-/// 1, 2, 4, 8, 16 s and up to a quarter more, so that what failed together does not return
-/// together. The sequence is chance enough.
-fn backoff(attempt: i64, sequence: u64) -> Duration {
-    let exponent = u32::try_from((attempt - 1).clamp(0, 4)).unwrap_or(0);
-    let base = BACKOFF_FIRST * (1 << exponent);
-    let quarter = u64::try_from(base.as_millis() / 4).unwrap_or(1).max(1);
-    base + Duration::from_millis(sequence.wrapping_mul(7919) % quarter)
-}
-
 fn delivery(message: &jetstream::Message) -> Result<Delivery, async_nats::Error> {
     let info = message.info()?;
     Ok(Delivery {
@@ -386,20 +377,4 @@ fn delivery(message: &jetstream::Message) -> Result<Delivery, async_nats::Error>
         headers: message.headers.clone().unwrap_or_default(),
         payload: message.payload.clone(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{BACKOFF_FIRST, backoff};
-
-    #[test]
-    fn pauses_double_and_stay_within_a_quarter_more() {
-        for attempt in 1..=5 {
-            let base = BACKOFF_FIRST * (1 << (attempt - 1));
-            for sequence in 0..100 {
-                let pause = backoff(attempt, sequence);
-                assert!(base <= pause && pause <= base + base / 4, "{attempt} {pause:?}");
-            }
-        }
-    }
 }

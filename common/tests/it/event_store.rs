@@ -27,7 +27,7 @@ async fn fixture() -> Fixture {
     let broker = testing::broker().await;
     let nats = Nats::new(broker.client().await, Partitions::new(4).unwrap());
     nats.prepare().await.unwrap();
-    let store = EventStore::open(&nats).await.unwrap();
+    let store = EventStore::new(&nats);
     Fixture { broker, nats, store }
 }
 
@@ -199,7 +199,7 @@ async fn the_sweeper_finds_a_timer_whose_schedule_is_gone() {
     stream.purge().filter("trip.timer.>").await.unwrap();
     stream.purge().filter("trip.due.>").await.unwrap();
     let shutdown = CancellationToken::new();
-    let sweeping = timer::sweep(store.clone(), Duration::from_millis(200), shutdown.clone());
+    let sweeping = timer::sweep(&nats, store.clone(), Duration::from_millis(200), shutdown.clone());
     let seen = async {
         eventually_within(deadline::RECOVERY, "the sweeper acted", async || {
             store.load(id).await.is_ok_and(|now| now.state.is_over)

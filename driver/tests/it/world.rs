@@ -57,7 +57,7 @@ impl World {
             telemetry: TelemetryConfig { log: "warn".into(), log_json: false },
         };
         let mut world = Self {
-            drivers: EventStore::open(&nats).await.unwrap(),
+            drivers: EventStore::new(&nats),
             base: format!("http://{}", config.listen),
             shutdown: CancellationToken::new(),
             service: JoinSet::new(),
@@ -120,7 +120,7 @@ impl World {
         let nats = Nats::new(self.nats.client.clone(), self.nats.partitions);
         let behind = clock::machine_time().micros() - i64::try_from(by.as_micros()).unwrap();
         nats.clock.observe(Timestamp::from_micros(behind), Duration::ZERO);
-        EventStore::open(&nats).await.unwrap()
+        EventStore::new(&nats)
     }
 
     pub(crate) async fn load(&self, driver: DriverId) -> Loaded<DriverDecider> {

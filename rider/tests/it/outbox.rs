@@ -44,7 +44,7 @@ async fn waiting(store: &Store) -> u64 {
 
 fn relay(world: &World, store: &Store) -> (JoinSet<anyhow::Result<()>>, CancellationToken) {
     let (mut running, shutdown) = (JoinSet::new(), CancellationToken::new());
-    let relay = Relay::new(world.nats.clone(), store.clone(), Bell::default());
+    let relay = Relay::new(&world.nats, store.clone(), Bell::default());
     running.spawn(relay.run(shutdown.clone()));
     (running, shutdown)
 }

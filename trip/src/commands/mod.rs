@@ -40,10 +40,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the subscription cannot be made.
 pub(crate) async fn run(
+    nats: &Nats,
     store: EventStore<TripDecider>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let nats = store.nats().clone();
     let mut commands =
         nats.client.queue_subscribe(subject::TRIP_COMMANDS, QUEUE_GROUP.to_owned()).await?;
     let free = Arc::new(Semaphore::new(IN_HAND_MAX));
@@ -74,21 +74,29 @@ async fn answer(nats: &Nats, store: &EventStore<TripDecider>, message: Message) 
         tracing::debug!(subject = %message.subject, "a command that wants no answer is not done");
         return;
     };
-    let outcome = outcome(nats, store, &message).await;
+    let reply = reply(store, &message.payload, traceparent(&message)).await;
     failpoint::reach("command.done");
-    let reply = v1::TripReply { outcome: Some(outcome) };
     if let Err(err) = nats.client.publish(reply_to, reply.encode_to_vec().into()).await {
         tracing::debug!(error = %err, "answer not sent");
     }
 }
 
-async fn outcome(
-    nats: &Nats,
+/// Carries out the command that these bytes are, and says what came of it.
+pub async fn reply(
     store: &EventStore<TripDecider>,
-    message: &Message,
+    payload: &[u8],
+    traceparent: Option<String>,
+) -> v1::TripReply {
+    v1::TripReply { outcome: Some(outcome(store, payload, traceparent).await) }
+}
+
+async fn outcome(
+    store: &EventStore<TripDecider>,
+    payload: &[u8],
+    traceparent: Option<String>,
 ) -> v1::trip_reply::Outcome {
     use v1::trip_reply::Outcome;
-    let Wanted { trip, command_id, deadline, command } = match read(&message.payload) {
+    let Wanted { trip, command_id, deadline, command } = match read(payload) {
         Ok(wanted) => wanted,
         Err(malformed) => {
             return Outcome::Rejected(v1::TripRejection {
@@ -98,11 +106,11 @@ async fn outcome(
             });
         }
     };
-    if deadline <= nats.clock.now() {
+    if deadline <= store.port().clock.now() {
         let detail = "the deadline had passed, nothing was done".to_owned();
         return Outcome::Failed(v1::TripFailure { detail, unknown: false });
     }
-    let cause = Cause { id: Some(command_id.0), traceparent: traceparent(message) };
+    let cause = Cause { id: Some(command_id.0), traceparent };
     match store.execute(trip, command_id, &cause, &command).await {
         Ok(outcome) => match refusal(&command, &outcome.now.state) {
             Some(rejection) => Outcome::Rejected(rejected(trip, rejection, &outcome.now)),

@@ -10,7 +10,7 @@ use common::{
     id::DriverId,
     subject,
 };
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::BoxFuture};
 use prost::Message as _;
 use tokio::time::timeout;
 
@@ -77,6 +77,26 @@ pub enum NoAnswer {
     /// The answer is not one.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+}
+
+/// Whoever can tell who is near.
+pub trait Nearby: Send + Sync {
+    /// Who is near, as far as that is known `within` this time.
+    fn ask<'a>(
+        &'a self,
+        question: &'a Question,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<Answer, NoAnswer>>;
+}
+
+impl Nearby for Client {
+    fn ask<'a>(
+        &'a self,
+        question: &'a Question,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<Answer, NoAnswer>> {
+        Box::pin(ask(self, question, within))
+    }
 }
 
 /// Asks, and waits until every partition has answered or whoever has not will hardly any more.

@@ -12,9 +12,9 @@ pub mod inspect;
 pub mod view;
 
 use std::{
-    future,
+    fmt, future,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -25,6 +25,7 @@ use common::{
     contract::{self, v1},
     event_store::{EventStore, ExecuteError},
     id::{CommandId, DriverId, OfferId, TripId},
+    log::LogPort,
     nats::Nats,
     stream, subject,
     view::{CaughtUp, Start, Stored, ViewSpec, follow},
@@ -35,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     batch::{Asked, Batch, Priced},
-    candidates::Question,
+    candidates::{Nearby, Question},
     inspect::{BatchReport, Made, OfferReport},
     view::{OpenTrip, OpenTrips},
 };
@@ -55,17 +56,19 @@ pub async fn run(
     inspector: Inspector,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let dispatcher = Dispatcher::new(nats, config, inspector).await?;
+    let nearby = Arc::new(nats.client.clone());
+    let dispatcher = Dispatcher::new(nats, nearby, config, inspector);
     let caught_up = CaughtUp::default();
     tokio::try_join!(
-        Box::pin(dispatcher.watch(&caught_up, shutdown.clone())),
+        Box::pin(dispatcher.watch(nats, &caught_up, shutdown.clone())),
         Box::pin(dispatcher.work(&caught_up, shutdown))
     )?;
     Ok(())
 }
 
-struct Dispatcher {
-    nats: Nats,
+/// Chooses who is asked for which trip, batch by batch.
+pub struct Dispatcher {
+    nearby: Arc<dyn Nearby>,
     store: EventStore<TripDecider>,
     config: DispatchConfig,
     inspector: Inspector,
@@ -75,21 +78,30 @@ struct Dispatcher {
     is_answered: AtomicBool,
 }
 
+impl fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatcher").finish_non_exhaustive()
+    }
+}
+
 impl Dispatcher {
-    async fn new(
-        nats: &Nats,
+    /// Knows no trip yet; asks `nearby` who is near.
+    #[must_use]
+    pub fn new(
+        port: impl Into<LogPort>,
+        nearby: Arc<dyn Nearby>,
         config: DispatchConfig,
         inspector: Inspector,
-    ) -> anyhow::Result<Self> {
-        Ok(Self {
-            nats: nats.clone(),
-            store: EventStore::open(nats).await?,
+    ) -> Self {
+        Self {
+            nearby,
+            store: EventStore::new(port),
             trips: Mutex::new(OpenTrips::new(&config)),
             config,
             inspector,
             opened: Notify::new(),
             is_answered: AtomicBool::new(true),
-        })
+        }
     }
 
     fn trips(&self) -> MutexGuard<'_, OpenTrips> {
@@ -97,16 +109,21 @@ impl Dispatcher {
     }
 
     fn now(&self) -> Timestamp {
-        self.nats.clock.now()
+        self.store.port().clock.now()
     }
 
-    async fn watch(&self, caught_up: &CaughtUp, shutdown: CancellationToken) -> anyhow::Result<()> {
+    async fn watch(
+        &self,
+        nats: &Nats,
+        caught_up: &CaughtUp,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
         let spec = ViewSpec {
             stream: stream::TRIP,
             filter: subject::TRIP.events(),
             start: Start::LastPerSubject,
         };
-        follow(&self.nats, spec, caught_up, shutdown, |stored| {
+        follow(nats, spec, caught_up, shutdown, |stored| {
             self.see(&stored);
             future::ready(Ok(()))
         })
@@ -115,7 +132,7 @@ impl Dispatcher {
 
     /// A trip's event. One that cannot be read hides one trip from this view; it must not stop the
     /// search for all others.
-    fn see(&self, stored: &Stored) {
+    pub fn see(&self, stored: &Stored) {
         let seen = || {
             let envelope = stored.envelope()?;
             let event: v1::TripEvent = contract::decode("TripEvent", &stored.payload)?;
@@ -170,7 +187,8 @@ impl Dispatcher {
         }
     }
 
-    async fn batch(&self, number: u64) {
+    /// Matches the trips that are due now and makes the offers.
+    pub async fn batch(&self, number: u64) {
         let due = self.trips().due(self.now(), self.config.batch_max);
         if due.is_empty() {
             return;
@@ -205,8 +223,7 @@ impl Dispatcher {
             eta_max_s,
             excluded: open.excluded.iter().chain(held).copied().collect(),
         };
-        let asked =
-            candidates::ask(&self.nats.client, &question, self.config.query_timeout()).await;
+        let asked = self.nearby.ask(&question, self.config.query_timeout()).await;
         let was_answered = self.is_answered.swap(asked.is_ok(), Ordering::Relaxed);
         match &asked {
             Err(err) if was_answered => {

@@ -47,13 +47,13 @@ impl FromRef<Gateway> for Verifier {
 /// # Errors
 /// When a configured key is not one.
 pub(crate) fn router(
+    nats: &Nats,
     store: EventStore<TripDecider>,
     auth: &AuthConfig,
     invariants: SharedInvariants,
     inspector: Inspector,
     shutdown: CancellationToken,
 ) -> Result<Router, BadKey> {
-    let nats = store.nats().clone();
     let verifier = Verifier::new(auth, nats.clock.clone())?;
     let issuer = Issuer::from_config(auth, &nats.clock)?;
     let readiness = {
@@ -62,7 +62,8 @@ pub(crate) fn router(
             if nats.is_connected() { Ok(()) } else { Err("no connection to the broker".into()) }
         })
     };
-    let gateway = Gateway { nats, store, invariants, verifier: verifier.clone(), shutdown };
+    let gateway =
+        Gateway { nats: nats.clone(), store, invariants, verifier: verifier.clone(), shutdown };
     let mut routes = OpenApiRouter::new()
         .routes(routes!(trips::list))
         .routes(routes!(trips::timeline))

@@ -97,7 +97,7 @@ impl World {
         let behind = i64::try_from(by.as_micros()).unwrap();
         let then = Timestamp::from_micros(self.nats.clock.now().micros() - behind);
         nats.clock.observe(then, Duration::ZERO);
-        EventStore::open(&nats).await.unwrap()
+        EventStore::new(&nats)
     }
 }
 

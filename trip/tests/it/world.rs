@@ -58,7 +58,7 @@ impl World {
         let nats = Nats::new(broker.client().await, Partitions::new(2).unwrap());
         nats.prepare().await.unwrap();
         Self {
-            store: EventStore::open(&nats).await.unwrap(),
+            store: EventStore::new(&nats),
             issuer: Issuer::generate(nats.clock.clone()).unwrap(),
             base: String::new(),
             shutdown: CancellationToken::new(),

@@ -61,7 +61,7 @@ impl Stage {
         };
         let nats = Nats::connect(&config, "dispatch-test").await.unwrap();
         nats.prepare().await.unwrap();
-        let store = EventStore::open(&nats).await.unwrap();
+        let store = EventStore::new(&nats);
         let shutdown = CancellationToken::new();
         Self { nats, store, shutdown, tasks: JoinSet::new(), _broker: broker }
     }
@@ -117,7 +117,12 @@ impl Stage {
     /// A dispatcher that a test drives by hand. All it knows is that this trip was requested.
     pub(super) async fn dispatcher_that_saw_only(&self, number: u32) -> Dispatcher {
         let config = DispatchConfig { window_ms: 0, ..DispatchConfig::default() };
-        let dispatcher = Dispatcher::new(&self.nats, config, Inspector::default()).await.unwrap();
+        let dispatcher = Dispatcher::new(
+            &self.nats,
+            Arc::new(self.nats.client.clone()),
+            config,
+            Inspector::default(),
+        );
         let stream = self.nats.jetstream.get_stream(stream::TRIP).await.unwrap();
         let subject = self.nats.partitions.trip_event(trip(number));
         let requested = stream.direct_get_first_for_subject(subject).await.unwrap();
