@@ -13,3 +13,4 @@ pub mod processes;
 pub mod pulse;
 pub mod report;
 pub mod ride;
+pub mod sim;
