@@ -5,6 +5,7 @@ pub mod broker;
 pub mod clock;
 pub mod consumer;
 pub mod contract;
+pub mod dead_letters;
 pub mod decider;
 pub mod driver_commands;
 pub mod envelope;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     broker::{VERSION_MIN, Version},
     clock::{Clock, NotATime, Timestamp},
+    consumer::ConsumerConfig,
     stream,
     subject::Partitions,
 };
@@ -37,6 +38,9 @@ pub struct NatsConfig {
     /// How many partitions the deployment has; fixed when its streams are made.
     #[arg(long, env = "PARTITIONS", default_value_t)]
     pub partitions: Partitions,
+    /// How patient its consumers are.
+    #[command(flatten)]
+    pub consuming: ConsumerConfig,
 }
 
 /// The broker cannot be reached or asked.
@@ -74,6 +78,8 @@ pub struct Nats {
     pub clock: Clock,
     /// How the deployment is partitioned.
     pub partitions: Partitions,
+    /// How patient consumers are.
+    pub consuming: ConsumerConfig,
 }
 
 impl Nats {
@@ -98,7 +104,7 @@ impl Nats {
             .connect(config.nats_url.as_str())
             .await
             .map_err(|source| NatsError::Connect { url: config.nats_url.clone(), source })?;
-        Ok(Self::new(client, config.partitions))
+        Ok(Self { consuming: config.consuming, ..Self::new(client, config.partitions) })
     }
 
     /// On a client that is connected already.
@@ -109,6 +115,7 @@ impl Nats {
             jetstream: context(PUBLISH_TIMEOUT),
             admin: context(ADMIN_TIMEOUT),
             clock: Clock::new(),
+            consuming: ConsumerConfig::default(),
             partitions,
             client,
         }

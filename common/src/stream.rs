@@ -31,6 +31,8 @@ pub const CRON: &str = "CRON";
 pub const DLQ: &str = "DLQ";
 /// What the broker says of messages that used up their tries without an answer.
 pub const ADVISORIES: &str = "ADVISORIES";
+/// Dead letters on their way back to the consumer that gave them up: a work queue.
+pub const REPLAY: &str = "REPLAY";
 
 /// The group whose one member owns a partition's consumer.
 pub const OWNER_GROUP: &str = "owner";
@@ -47,6 +49,17 @@ pub const PULL_EXPIRES: Duration = Duration::from_millis(800);
 pub const PINGS_IN_FLIGHT: i64 = 256;
 /// Messages in flight to all workers of one kind.
 pub const WORKER_IN_FLIGHT: i64 = 64;
+
+/// How long a lane's handler may take for one message. Longer is a failure like others, so that a
+/// handler that hangs ends after five tries.
+pub const LANE_HANDLING_MAX: Duration = Duration::from_secs(30);
+/// How long a worker's handler may take: it waits for others.
+pub const WORKER_HANDLING_MAX: Duration = Duration::from_secs(60);
+/// No handler is given a larger payload. Frames of pings have their own limit.
+pub const HANDLED_BYTES_MAX: usize = 256 * 1024;
+/// No stream that is read by a consumer takes a larger message, headers included. With the letter's
+/// own headers its copy still fits into what a broker takes by default (1 MiB).
+const MESSAGE_BYTES_MAX: i32 = 896 * 1024;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -96,6 +109,7 @@ fn file(name: &str, subjects: &[&str], partitions: Partitions) -> Config {
         subjects: subjects.iter().map(ToString::to_string).collect(),
         storage: StorageType::File,
         allow_direct: true,
+        max_message_size: MESSAGE_BYTES_MAX,
         metadata: [(PARTITIONS_KEY.to_owned(), partitions.to_string())].into(),
         ..Config::default()
     }
@@ -156,6 +170,7 @@ pub fn streams(partitions: Partitions) -> Vec<Config> {
             discard: DiscardPolicy::Old,
             max_bytes: 64 * MIB,
             max_messages_per_subject: 1,
+            max_message_size: -1,
             ..file(LOCATION, &["location.counted.*"], partitions)
         },
         Config { allow_message_schedules: true, ..file(CRON, &["cron.>"], partitions) },
@@ -163,7 +178,15 @@ pub fn streams(partitions: Partitions) -> Vec<Config> {
             discard: DiscardPolicy::New,
             max_bytes: 256 * MIB,
             max_age: 30 * DAY,
-            ..file(DLQ, &["dlq.>"], partitions)
+            max_message_size: -1,
+            ..file(DLQ, &["dlq.>", "resolution.>", "replay-run.*"], partitions)
+        },
+        Config {
+            retention: RetentionPolicy::WorkQueue,
+            discard: DiscardPolicy::New,
+            max_bytes: 64 * MIB,
+            max_message_size: -1,
+            ..file(REPLAY, &["replay.>"], partitions)
         },
         Config {
             discard: DiscardPolicy::Old,
@@ -181,8 +204,27 @@ pub enum ConsumerKind {
     Lane,
     /// A window of messages in flight to whoever is free: effects outside.
     Worker,
+    /// One message in flight to whoever is free: what comes in order and has no key.
+    Single,
     /// A window in flight, one owner, last writer wins: pings.
     Pings,
+}
+
+impl ConsumerKind {
+    /// Whether each partition has a consumer of its own, with one owner.
+    #[must_use]
+    pub fn is_owned(self) -> bool {
+        matches!(self, Self::Lane | Self::Pings)
+    }
+
+    /// How long a handler may take for one message.
+    #[must_use]
+    pub fn handling_max(self) -> Duration {
+        match self {
+            Self::Lane | Self::Pings => LANE_HANDLING_MAX,
+            Self::Worker | Self::Single => WORKER_HANDLING_MAX,
+        }
+    }
 }
 
 /// A durable consumer, or one for each partition.
@@ -256,9 +298,18 @@ pub const LOCATION_PINGS: ConsumerSpec = ConsumerSpec {
     kind: ConsumerKind::Pings,
     only_new: false,
 };
+/// `trip` puts aside, for all services, what used up its tries without an answer: it serves
+/// operations, and one reader that replicas share needs no partitions.
+pub const TRIP_ADVISORIES: ConsumerSpec = ConsumerSpec {
+    name: "trip-advisories",
+    stream: ADVISORIES,
+    prefixes: &["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"],
+    kind: ConsumerKind::Worker,
+    only_new: false,
+};
 
-/// Every durable consumer.
-pub const CONSUMERS: [ConsumerSpec; 7] = [
+/// Every durable consumer, but for those that only replay.
+pub const CONSUMERS: [ConsumerSpec; 8] = [
     DRIVER_COMMANDS,
     DRIVER_TIMERS,
     TRIP_REQUESTS,
@@ -266,32 +317,58 @@ pub const CONSUMERS: [ConsumerSpec; 7] = [
     TRIP_DRIVERS,
     RIDER_PAYMENTS,
     LOCATION_PINGS,
+    TRIP_ADVISORIES,
 ];
 
 impl ConsumerSpec {
-    /// The durable name of this partition's consumer (or of the one that a worker kind has).
+    /// The durable name of this partition's consumer (or of the one that there is).
     #[must_use]
     pub fn durable(&self, partition: u32) -> String {
-        match self.kind {
-            ConsumerKind::Worker => self.name.to_owned(),
-            ConsumerKind::Lane | ConsumerKind::Pings => format!("{}-{partition}", self.name),
+        if self.kind.is_owned() {
+            format!("{}-{partition}", self.name)
+        } else {
+            self.name.to_owned()
         }
     }
 
-    /// The partitions that have a consumer of their own; a worker has one for all.
+    /// The partitions that have a consumer of their own; where there are none, one for all.
     #[must_use]
     pub fn partitions(&self, partitions: Partitions) -> std::ops::Range<u32> {
-        match self.kind {
-            ConsumerKind::Worker => 0..1,
-            ConsumerKind::Lane | ConsumerKind::Pings => partitions.all(),
-        }
+        if self.kind.is_owned() { partitions.all() } else { 0..1 }
+    }
+
+    /// Which consumer has this durable name, and of which partition it is.
+    #[must_use]
+    pub fn of_durable(durable: &str) -> Option<(Self, u32)> {
+        CONSUMERS.into_iter().find_map(|spec| {
+            let rest = durable.strip_prefix(spec.name)?;
+            let partition = match rest.strip_prefix('-') {
+                Some(number) if spec.kind.is_owned() => number.parse().ok()?,
+                None if rest.is_empty() && !spec.kind.is_owned() => 0,
+                Some(_) | None => return None,
+            };
+            Some((spec, partition))
+        })
+    }
+
+    /// How what this consumer gave up comes back to it, if it does: on a stream of its own, with the
+    /// original id and content. Pings are too old by then to say where anybody is.
+    #[must_use]
+    pub fn replays(&self) -> Option<ReplaySpec> {
+        let kind = match self.kind {
+            // One at a time, so that what failed together is repeated in its order.
+            ConsumerKind::Lane | ConsumerKind::Single => ConsumerKind::Single,
+            ConsumerKind::Worker => ConsumerKind::Worker,
+            ConsumerKind::Pings => return None,
+        };
+        Some(ReplaySpec { of: *self, kind })
     }
 
     fn filters(&self, partition: u32) -> Vec<String> {
         self.prefixes
             .iter()
             .map(|prefix| match self.kind {
-                ConsumerKind::Worker => format!("{prefix}.>"),
+                ConsumerKind::Worker | ConsumerKind::Single => format!("{prefix}.>"),
                 ConsumerKind::Lane => subject::partition_filter(prefix, partition),
                 ConsumerKind::Pings => format!("{prefix}.{partition}"),
             })
@@ -301,30 +378,80 @@ impl ConsumerSpec {
     /// The consumer's settings.
     #[must_use]
     pub fn config(&self, partition: u32) -> pull::Config {
-        let shared = pull::Config {
-            durable_name: Some(self.durable(partition)),
-            filter_subjects: self.filters(partition),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: ACK_WAIT,
-            max_deliver: TRIES_MAX,
-            deliver_policy: if self.only_new { DeliverPolicy::New } else { DeliverPolicy::All },
-            ..pull::Config::default()
-        };
-        let owned = |max_ack_pending| pull::Config {
-            max_ack_pending,
-            priority_policy: PriorityPolicy::PinnedClient,
-            priority_groups: vec![OWNER_GROUP.to_owned()],
-            priority_timeout: PIN_TIMEOUT,
-            ..shared.clone()
-        };
-        match self.kind {
-            ConsumerKind::Lane => owned(1),
-            ConsumerKind::Pings => owned(PINGS_IN_FLIGHT),
-            ConsumerKind::Worker => {
-                pull::Config { max_ack_pending: WORKER_IN_FLIGHT, ..shared.clone() }
-            }
-        }
+        settings(self.kind, self.durable(partition), self.filters(partition), self.only_new)
     }
+}
+
+/// A consumer of what another one gave up and operations sent back to it.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplaySpec {
+    /// Whose dead letters.
+    pub of: ConsumerSpec,
+    /// How it reads.
+    pub kind: ConsumerKind,
+}
+
+impl ReplaySpec {
+    /// Its durable name.
+    #[must_use]
+    pub fn durable(&self) -> String {
+        format!("{REPLAY_PREFIX}{}", self.of.name)
+    }
+
+    /// The one with this durable name.
+    #[must_use]
+    pub fn of_durable(durable: &str) -> Option<Self> {
+        let name = durable.strip_prefix(REPLAY_PREFIX)?;
+        CONSUMERS.into_iter().find(|spec| spec.name == name)?.replays()
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> pull::Config {
+        let filters = vec![subject::replays_of(self.of.name)];
+        settings(self.kind, self.durable(), filters, false)
+    }
+}
+
+/// The durable name of a replay begins so.
+const REPLAY_PREFIX: &str = "replay-";
+
+fn settings(
+    kind: ConsumerKind,
+    durable: String,
+    filter_subjects: Vec<String>,
+    only_new: bool,
+) -> pull::Config {
+    let max_ack_pending = match kind {
+        ConsumerKind::Lane | ConsumerKind::Single => 1,
+        ConsumerKind::Pings => PINGS_IN_FLIGHT,
+        ConsumerKind::Worker => WORKER_IN_FLIGHT,
+    };
+    let shared = pull::Config {
+        durable_name: Some(durable),
+        filter_subjects,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        max_deliver: TRIES_MAX,
+        max_ack_pending,
+        deliver_policy: if only_new { DeliverPolicy::New } else { DeliverPolicy::All },
+        ..pull::Config::default()
+    };
+    if !kind.is_owned() {
+        return shared;
+    }
+    pull::Config {
+        priority_policy: PriorityPolicy::PinnedClient,
+        priority_groups: vec![OWNER_GROUP.to_owned()],
+        priority_timeout: PIN_TIMEOUT,
+        ..shared
+    }
+}
+
+/// Whether a message leaves this stream once it is done with.
+#[must_use]
+pub fn is_work_queue(stream: &str) -> bool {
+    matches!(stream, DRIVER_CMD | REPLAY)
 }
 
 /// Makes every stream and consumer as declared above. Doing it twice changes nothing. What exists
@@ -343,18 +470,29 @@ pub async fn provision(
     // nobody reads.
     for spec in CONSUMERS {
         for partition in spec.partitions(partitions) {
-            let durable = spec.durable(partition);
-            jetstream
-                .create_consumer_on_stream(spec.config(partition), spec.stream)
-                .await
-                .map_err(|source| ProvisionError::Consumer {
-                    stream: spec.stream.to_owned(),
-                    consumer: durable,
-                    source: source.into(),
-                })?;
+            provision_consumer(jetstream, spec.stream, spec.config(partition)).await?;
+        }
+        if let Some(replays) = spec.replays() {
+            provision_consumer(jetstream, REPLAY, replays.config()).await?;
         }
     }
     Ok(())
+}
+
+async fn provision_consumer(
+    jetstream: &jetstream::Context,
+    stream: &str,
+    config: pull::Config,
+) -> Result<(), ProvisionError> {
+    let consumer = config.durable_name.clone().unwrap_or_default();
+    match jetstream.create_consumer_on_stream(config, stream).await {
+        Ok(_) => Ok(()),
+        Err(source) => Err(ProvisionError::Consumer {
+            stream: stream.to_owned(),
+            consumer,
+            source: source.into(),
+        }),
+    }
 }
 
 async fn provision_stream(

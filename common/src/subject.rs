@@ -188,6 +188,36 @@ pub fn dead_letter(consumer: &str, stream: &str, sequence: u64) -> String {
     format!("dlq.{consumer}.{stream}.{sequence}")
 }
 
+/// `resolution.<consumer>.<stream>.<seq>`: what became of a dead letter.
+#[must_use]
+pub fn resolution(consumer: &str, stream: &str, sequence: u64) -> String {
+    format!("resolution.{consumer}.{stream}.{sequence}")
+}
+
+/// `replay.<consumer's name>.<letter's sequence>`: a dead letter on its way back.
+#[must_use]
+pub fn replay(name: &str, letter: u64) -> String {
+    format!("replay.{name}.{letter}")
+}
+
+/// `replay.<consumer's name>.>`
+#[must_use]
+pub fn replays_of(name: &str) -> String {
+    format!("replay.{name}.>")
+}
+
+/// `replay-run.<id>`: how far a replay of dead letters has come.
+#[must_use]
+pub fn replay_run(run: Uuid) -> String {
+    format!("replay-run.{run}")
+}
+
+/// Every dead letter.
+pub const DEAD_LETTERS: &str = "dlq.>";
+/// What became of every dead letter.
+pub const RESOLUTIONS: &str = "resolution.>";
+/// Every dead letter on its way back.
+pub const REPLAYS: &str = "replay.>";
 /// Every frame of pings.
 pub const PINGS: &str = "ping.*";
 /// Every trip command of every partition: the trip service answers these.

@@ -8,6 +8,7 @@
 //! | reads | `trip.event.>`, `trip.due.>`: its own, as process manager (lanes) | `consumers.rs` |
 //! | reads | `trip.event.>`: who looks for a driver (a view) | `dispatch/` |
 //! | reads | `trip.event.>`, `driver.event.>` from the first on (a view) | `invariants/` |
+//! | reads | advisories: messages of any service that used up their tries without an answer (a worker) | `common::consumer` |
 //! | writes | `trip.event.>`, `trip.timer.>`: the only writer | `record/`, through the event store |
 //! | writes | `driver.command.<p>.<driver>`: offer, release | `driver_commands.rs` |
 //! | asks | `location.query.candidates`: who is near | `dispatch/candidates.rs` |
@@ -27,7 +28,7 @@ pub mod record;
 
 pub use config::{Config, TermsConfig};
 
-use common::{event_store::EventStore, nats::Nats, timer};
+use common::{consumer, event_store::EventStore, nats::Nats, timer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +72,7 @@ pub async fn serve(
             nats.keep_clock(shutdown.clone()),
             commands::run(&nats, store.clone(), shutdown.clone()),
             consumers::run(&nats, reactions, shutdown.clone()),
+            consumer::read_advisories(&nats, shutdown.clone()),
             timer::sweep(&nats, store, timer::SWEEP_EVERY, shutdown.clone()),
             dispatch::run(&nats, config.dispatch, inspector, shutdown.clone()),
             invariants::watch(&nats, invariants, shutdown.clone()),

@@ -1,7 +1,11 @@
 //! The loops that read durable consumers, and the only place that acknowledges. A handler only
 //! says how it went.
 
+mod advisories;
+mod config;
 pub mod dead;
+mod patience;
+mod replay;
 mod verdict;
 
 use std::{
@@ -24,8 +28,16 @@ use futures_util::StreamExt as _;
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::verdict::BACKOFF_FIRST;
-pub use self::verdict::{Verdict, verdict};
+pub use self::{
+    advisories::run as read_advisories,
+    config::{ConsumerConfig, RETRY_FIRST_MS},
+    verdict::{Class, UnknownClass, Verdict, verdict},
+};
+use self::{
+    dead::Obituary,
+    patience::{Patience, with_progress, within},
+    replay::Returned,
+};
 use crate::{
     clock::Timestamp,
     contract::Malformed,
@@ -35,8 +47,8 @@ use crate::{
     failpoint,
     nats::Nats,
     stream::{
-        ACK_WAIT, ConsumerKind, ConsumerSpec, OWNER_GROUP, PINGS_IN_FLIGHT, PULL_EXPIRES,
-        WORKER_IN_FLIGHT,
+        ConsumerKind, ConsumerSpec, HANDLED_BYTES_MAX, OWNER_GROUP, PINGS_IN_FLIGHT, PULL_EXPIRES,
+        REPLAY, ReplaySpec, WORKER_IN_FLIGHT,
     },
 };
 
@@ -56,6 +68,23 @@ pub enum Failure {
     Transient(anyhow::Error),
     /// It can never go better: to the DLQ at once.
     Permanent(anyhow::Error),
+    /// The handler gave no answer in time. Five tries.
+    Hung(anyhow::Error),
+    /// The handler panicked. Five tries.
+    Fatal(anyhow::Error),
+}
+
+impl Failure {
+    /// In one word.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Transient(_) => Class::Transient,
+            Self::Permanent(_) => Class::Permanent,
+            Self::Hung(_) => Class::Hung,
+            Self::Fatal(_) => Class::Fatal,
+        }
+    }
 }
 
 impl From<Malformed> for Failure {
@@ -98,9 +127,38 @@ pub struct Delivery {
     pub headers: HeaderMap,
     /// Its payload.
     pub payload: Bytes,
+    patience: Patience,
 }
 
 impl Delivery {
+    /// The first delivery of a message.
+    #[must_use]
+    pub fn new(
+        subject: String,
+        sequence: u64,
+        published: Timestamp,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Self {
+        Self {
+            subject,
+            sequence,
+            published,
+            attempt: 1,
+            delivered: 1,
+            pending: 0,
+            headers,
+            payload,
+            patience: Patience::default(),
+        }
+    }
+
+    /// Waits for something that is nobody's fault, such as a dependency whose breaker is open. The
+    /// time that the handler may take stands still meanwhile.
+    pub async fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.patience.wait(work).await
+    }
+
     /// The message's envelope.
     ///
     /// # Errors
@@ -110,8 +168,8 @@ impl Delivery {
     }
 }
 
-/// Reads every partition of a consumer until shutdown. `handler` gets the message and the number
-/// of its partition (0 for a worker).
+/// Reads every partition of a consumer until shutdown, and what operations send back to it.
+/// `handler` gets the message and the number of its partition (0 where there are none).
 ///
 /// # Errors
 /// When a loop ends that should not: its consumer's name is refused, or it panicked.
@@ -126,8 +184,9 @@ where
     Fut: Future<Output = Result<(), Failure>> + Send + 'static,
 {
     let mut loops = JoinSet::new();
-    for partition in spec.partitions(nats.partitions) {
-        let reader = Reader { nats: nats.clone(), spec, partition };
+    let partitions = spec.partitions(nats.partitions).map(Source::Partition);
+    for source in partitions.chain(spec.replays().map(Source::Replay)) {
+        let reader = Reader { nats: nats.clone(), spec, source };
         let (handler, shutdown) = (handler.clone(), shutdown.clone());
         loops.spawn(async move { reader.run(shutdown, handler).await });
     }
@@ -137,20 +196,48 @@ where
     Ok(())
 }
 
+/// Where messages come from: first, or once more.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Partition(u32),
+    Replay(ReplaySpec),
+}
+
 #[derive(Clone)]
 struct Reader {
     nats: Nats,
     spec: ConsumerSpec,
-    partition: u32,
+    source: Source,
 }
 
 impl Reader {
+    fn durable(&self) -> String {
+        match self.source {
+            Source::Partition(partition) => self.spec.durable(partition),
+            Source::Replay(replays) => replays.durable(),
+        }
+    }
+
+    fn stream(&self) -> &'static str {
+        match self.source {
+            Source::Partition(_) => self.spec.stream,
+            Source::Replay(_) => REPLAY,
+        }
+    }
+
+    fn kind(&self) -> ConsumerKind {
+        match self.source {
+            Source::Partition(_) => self.spec.kind,
+            Source::Replay(replays) => replays.kind,
+        }
+    }
+
     async fn run<H, Fut>(self, shutdown: CancellationToken, handler: H)
     where
         H: Fn(Delivery, u32) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Failure>> + Send + 'static,
     {
-        let durable = self.spec.durable(self.partition);
+        let durable = self.durable();
         while !shutdown.is_cancelled() {
             let Err(err) = self.read(&shutdown, &handler).await else { break };
             tracing::debug!(consumer = durable, error = %err, "opening the consumer anew");
@@ -169,26 +256,23 @@ impl Reader {
         H: Fn(Delivery, u32) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Failure>> + Send + 'static,
     {
-        let durable = self.spec.durable(self.partition);
+        let (durable, stream) = (self.durable(), self.stream());
         let consumer: Consumer<pull::Config> =
-            self.nats.jetstream.get_consumer_from_stream(&durable, self.spec.stream).await?;
+            self.nats.jetstream.get_consumer_from_stream(&durable, stream).await?;
         let pull = consumer.stream().expires(PULL_EXPIRES).heartbeat(PULL_EXPIRES / 2);
-        match self.spec.kind {
-            ConsumerKind::Worker => {
+        match self.kind() {
+            ConsumerKind::Worker | ConsumerKind::Single => {
                 let messages = pull.max_messages_per_batch(WINDOW_BATCH).messages().await?;
                 self.work(messages, shutdown, handler).await
             }
-            ConsumerKind::Lane | ConsumerKind::Pings => {
-                let batch = match self.spec.kind {
-                    ConsumerKind::Lane => LANE_BATCH,
-                    ConsumerKind::Pings | ConsumerKind::Worker => WINDOW_BATCH,
-                };
+            kind @ (ConsumerKind::Lane | ConsumerKind::Pings) => {
+                let batch = if kind == ConsumerKind::Lane { LANE_BATCH } else { WINDOW_BATCH };
                 let messages =
                     pull.group(OWNER_GROUP).max_messages_per_batch(batch).messages().await?;
                 let is_owner = self.own(messages, shutdown, handler).await?;
                 if is_owner {
                     // A hand-over in milliseconds instead of the pin's time-out.
-                    let stream = self.nats.jetstream.get_stream_no_info(self.spec.stream).await?;
+                    let stream = self.nats.jetstream.get_stream_no_info(stream).await?;
                     stream.unpin_consumer(&durable, OWNER_GROUP).await?;
                 }
                 Ok(())
@@ -290,79 +374,169 @@ impl Reader {
         Fut: Future<Output = Result<(), Failure>>,
     {
         let started = Instant::now();
-        let delivery = match delivery(&message) {
-            Ok(delivery) => delivery,
+        let seen = match delivery(&message) {
+            Ok(seen) => seen,
             Err(err) => {
                 tracing::warn!(consumer = self.spec.name, error = %err, "not a delivery");
                 return;
             }
         };
-        let (sequence, attempt) = (delivery.sequence, delivery.attempt);
-        if let Ok(envelope) = delivery.envelope() {
-            self.nats.clock.merge(envelope.hlc);
-        }
-        failpoint::reach("consumer.received");
-        let handled = async {
-            match failpoint::poison(&delivery.headers) {
-                None => handler(delivery, self.partition).await,
-                Some(poison) => Err(Failure::Transient(poison.suffer().await)),
-            }
-        };
-        let handled = with_progress(&message, handled).await;
-        failpoint::reach("consumer.handled");
-        let kind = match verdict(handled, attempt, sequence) {
-            Verdict::Ack => AckKind::Ack,
+        let (sequence, attempt, published) = (seen.sequence, seen.attempt, seen.published);
+        let Some(case) = self.case(&message, seen).await else { return };
+        let handled = self.handle(&message, &case, handler).await;
+        let judged = verdict(handled, attempt, sequence, self.nats.consuming.retry_first());
+        let settled = match judged {
+            Verdict::Ack => self.close(&case, attempt).await.map(|()| AckKind::Ack),
             Verdict::Retry { after, err } => {
                 tracing::warn!(
-                    consumer = self.spec.durable(self.partition),
-                    stream = self.spec.stream,
+                    consumer = self.durable(),
+                    stream = self.stream(),
                     sequence,
                     attempt,
                     duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(0),
                     error = format!("{err:#}"),
                     "not handled, trying again",
                 );
-                self.pause(&message, after).await
+                Ok(self.pause(&message, after).await)
             }
-            Verdict::Bury { err } => {
-                with_progress(&message, self.bury(&message, sequence, attempt, &err)).await;
-                AckKind::Term
+            Verdict::Bury { class, err } => {
+                let given_up = GivenUp { sequence, attempt, published, class, err };
+                let buried = self.bury(&message, &case, given_up);
+                with_progress(&message, buried).await.map(|()| AckKind::Term)
             }
         };
-        if let Err(err) = message.ack_with(kind).await {
+        let acked = match settled {
+            Ok(kind) => message.ack_with(kind).await,
+            // It comes again.
+            Err(err) => Err(err.into()),
+        };
+        if let Err(err) = acked {
             tracing::debug!(consumer = self.spec.name, sequence, error = %err, "ack not sent");
+        }
+    }
+
+    /// What a handler is given; nothing if it is no replay that anybody could make sense of.
+    async fn case(&self, message: &jetstream::Message, seen: Delivery) -> Option<Case> {
+        match self.source {
+            Source::Partition(partition) => Some(Case::First { delivery: seen, partition }),
+            Source::Replay(_) => match Returned::read(&seen) {
+                Ok(returned) => Some(Case::Again(returned)),
+                Err(err) => {
+                    tracing::error!(subject = %message.subject, error = %err, "not a replay");
+                    if let Err(err) = message.ack_with(AckKind::Term).await {
+                        tracing::debug!(error = %err, "ack not sent");
+                    }
+                    None
+                }
+            },
+        }
+    }
+
+    async fn handle<H, Fut>(
+        &self,
+        message: &jetstream::Message,
+        case: &Case,
+        handler: &H,
+    ) -> Result<(), Failure>
+    where
+        H: Fn(Delivery, u32) -> Fut,
+        Fut: Future<Output = Result<(), Failure>>,
+    {
+        let (delivery, partition) = case.parts();
+        let size = delivery.payload.len();
+        if self.spec.kind != ConsumerKind::Pings && size > HANDLED_BYTES_MAX {
+            let most = HANDLED_BYTES_MAX;
+            return Err(Failure::Permanent(anyhow::anyhow!("{size} bytes, the most is {most}")));
+        }
+        if let Ok(envelope) = delivery.envelope() {
+            self.nats.clock.merge(envelope.hlc);
+        }
+        failpoint::reach("consumer.received");
+        let handled = async {
+            match failpoint::poison(&delivery.headers) {
+                None => handler(delivery.clone(), partition).await,
+                Some(poison) => Err(Failure::Transient(poison.suffer().await)),
+            }
+        };
+        let limit = self.nats.consuming.handling_max(self.spec.kind);
+        let handled = within(limit, &delivery.patience, message, handled).await;
+        failpoint::reach("consumer.handled");
+        handled
+    }
+
+    /// Keeps what has to be kept of a message that is handled.
+    async fn close(&self, case: &Case, attempt: i64) -> anyhow::Result<()> {
+        match case {
+            Case::First { .. } => Ok(()),
+            Case::Again(returned) => returned.handled(&self.nats, attempt).await,
+        }
+    }
+
+    /// Keeps what has to be kept of a message that is given up, before it is let go.
+    async fn bury(
+        &self,
+        message: &jetstream::Message,
+        case: &Case,
+        given_up: GivenUp,
+    ) -> anyhow::Result<()> {
+        let GivenUp { sequence, attempt, published, class, err } = given_up;
+        let error = format!("{err:#}");
+        match case {
+            Case::First { .. } => {
+                let obituary = Obituary {
+                    consumer: &self.durable(),
+                    stream: self.stream(),
+                    sequence,
+                    subject: &message.subject,
+                    stored_at: published,
+                    attempts: attempt,
+                    class,
+                    error,
+                    headers: message.headers.as_ref(),
+                    payload: message.payload.clone(),
+                };
+                dead::bury(&self.nats, &obituary).await;
+                Ok(())
+            }
+            // There is a letter already. Its history tells that it failed once more.
+            Case::Again(returned) => returned.failed(&self.nats, attempt, class, &error).await,
         }
     }
 
     /// A worker hands the message back for later. A lane waits in place: in its order there is
     /// nothing else to do, and a message handed back with a delay would be overtaken.
     async fn pause(&self, message: &jetstream::Message, pause: Duration) -> AckKind {
-        match self.spec.kind {
-            ConsumerKind::Worker => AckKind::Nak(Some(pause)),
-            ConsumerKind::Lane | ConsumerKind::Pings => {
-                with_progress(message, tokio::time::sleep(pause)).await;
-                AckKind::Nak(None)
-            }
+        if self.kind().is_owned() {
+            with_progress(message, tokio::time::sleep(pause)).await;
+            AckKind::Nak(None)
+        } else {
+            AckKind::Nak(Some(pause))
         }
     }
 }
 
-/// Tells the broker, while something takes its time, that it is being worked on.
-async fn with_progress<T>(message: &jetstream::Message, work: impl Future<Output = T>) -> T {
-    let mut work = pin!(work);
-    let mut ticks =
-        tokio::time::interval_at(tokio::time::Instant::now() + ACK_WAIT / 3, ACK_WAIT / 3);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            _ = ticks.tick() => {
-                if let Err(err) = message.ack_with(AckKind::Progress).await {
-                    tracing::debug!(error = %err, "progress not sent");
-                }
-            }
+/// A message in hand.
+enum Case {
+    First { delivery: Delivery, partition: u32 },
+    Again(Returned),
+}
+
+impl Case {
+    fn parts(&self) -> (&Delivery, u32) {
+        match self {
+            Self::First { delivery, partition } => (delivery, *partition),
+            Self::Again(returned) => (&returned.delivery, returned.partition),
         }
     }
+}
+
+/// How it went with a message that is given up.
+struct GivenUp {
+    sequence: u64,
+    attempt: i64,
+    published: Timestamp,
+    class: Class,
+    err: anyhow::Error,
 }
 
 fn delivery(message: &jetstream::Message) -> Result<Delivery, async_nats::Error> {
@@ -376,5 +550,6 @@ fn delivery(message: &jetstream::Message) -> Result<Delivery, async_nats::Error>
         pending: info.pending,
         headers: message.headers.clone().unwrap_or_default(),
         payload: message.payload.clone(),
+        patience: Patience::default(),
     })
 }

@@ -51,7 +51,11 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config = Config {
             listen: listener.local_addr().unwrap(),
-            nats: NatsConfig { nats_url: broker.url().to_owned(), partitions: nats.partitions },
+            nats: NatsConfig {
+                nats_url: broker.url().to_owned(),
+                partitions: nats.partitions,
+                consuming: nats.consuming,
+            },
             auth: issuer.config(),
             gathering: GatherConfig::default(),
             telemetry: TelemetryConfig { log: "warn".into(), log_json: false },

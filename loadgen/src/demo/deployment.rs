@@ -9,6 +9,7 @@ use common::{
     auth::{AuthConfig, Issuer},
     broker::{self, Broker, Environment, Fsync},
     clock::Clock,
+    consumer::ConsumerConfig,
     nats::{Nats, NatsConfig},
     subject::Partitions,
 };
@@ -248,7 +249,11 @@ impl Deployment {
 /// # Errors
 /// When the broker cannot be reached.
 pub async fn connect(nats_url: &str, name: &str) -> anyhow::Result<Nats> {
-    let config = NatsConfig { nats_url: nats_url.to_owned(), partitions: Partitions::default() };
+    let config = NatsConfig {
+        nats_url: nats_url.to_owned(),
+        partitions: Partitions::default(),
+        consuming: ConsumerConfig::default(),
+    };
     let nats = Nats::connect(&config, name).await?;
     nats.read_clock().await?;
     Ok(nats)

@@ -71,6 +71,7 @@ impl Town {
         config.nats = NatsConfig {
             nats_url: broker.url().to_owned(),
             partitions: Partitions::new(PARTITIONS).unwrap(),
+            ..config.nats
         };
         configure(&mut config);
         let nats = Nats::connect(&config.nats, "test").await.unwrap();

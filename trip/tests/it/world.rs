@@ -90,6 +90,7 @@ impl World {
             nats: NatsConfig {
                 nats_url: self.broker.url().to_owned(),
                 partitions: self.nats.partitions,
+                consuming: self.nats.consuming,
             },
             auth: self.issuer.config(),
             telemetry: TelemetryConfig { log: "warn".into(), log_json: false },

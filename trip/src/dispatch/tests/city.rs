@@ -6,6 +6,7 @@ use std::{
 };
 
 use common::{
+    consumer::ConsumerConfig,
     contract::v1,
     event_store::{Cause, EventStore},
     geo::Point,
@@ -58,6 +59,7 @@ impl Stage {
         let config = NatsConfig {
             nats_url: broker.url().to_owned(),
             partitions: Partitions::new(2).unwrap(),
+            consuming: ConsumerConfig::default(),
         };
         let nats = Nats::connect(&config, "dispatch-test").await.unwrap();
         nats.prepare().await.unwrap();
