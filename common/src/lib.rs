@@ -16,6 +16,7 @@ pub mod http;
 pub mod id;
 pub mod leash;
 pub mod log;
+pub mod metrics;
 pub mod money;
 pub mod nats;
 pub mod ping;

@@ -10,7 +10,7 @@ use std::sync::{
 
 use async_nats::{Subject, jetstream};
 use common::{
-    failpoint,
+    failpoint, metrics,
     nats::Nats,
     ping::{BatchHead, FrameBuilder, Ping},
     subject,
@@ -119,6 +119,7 @@ impl Gatherer {
         if fate.is_ok() {
             let count = u64::try_from(pings.len()).unwrap_or(0);
             self.accepted.fetch_add(count, Ordering::Relaxed);
+            metrics::PINGS_ACCEPTED.with(&metrics::NO_LABELS).increment(count);
         }
         fate
     }

@@ -30,7 +30,7 @@ pub(crate) async fn run(
     let routes =
         OpenApiRouter::new().routes(routes!(roads)).with_state(Roads(drawing(&city.roads)?));
     let readiness = Readiness::new(move || missing(&nats, &city, &drivers));
-    let app = http::app("Location", routes, readiness);
+    let app = http::app("location", routes, readiness);
     http::serve(listener, app, shutdown).await
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{REOPEN_AFTER, verdict::Class};
 use crate::{
     clock::Timestamp,
-    failpoint,
+    failpoint, metrics,
     nats::{self, Nats},
     subject,
 };
@@ -71,6 +71,8 @@ pub(super) async fn bury(nats: &Nats, obituary: &Obituary<'_>) {
         error = obituary.error,
         "message goes to the dead-letter queue",
     );
+    let consumer = obituary.consumer.to_owned();
+    metrics::CONSUMER_DEAD_LETTERS.with(&[("consumer", consumer)]).increment(1);
     failpoint::reach("consumer.burying");
     let mut pause = REOPEN_AFTER;
     while let Err(err) = store(nats, obituary).await {

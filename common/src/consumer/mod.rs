@@ -44,7 +44,7 @@ use crate::{
     decider::Recorder,
     envelope::Envelope,
     event_store::ExecuteError,
-    failpoint,
+    failpoint, metrics,
     nats::Nats,
     stream::{
         ConsumerKind, ConsumerSpec, HANDLED_BYTES_MAX, OWNER_GROUP, PINGS_IN_FLIGHT, PULL_EXPIRES,
@@ -384,6 +384,7 @@ impl Reader {
         let (sequence, attempt, published) = (seen.sequence, seen.attempt, seen.published);
         let Some(case) = self.case(&message, seen).await else { return };
         let handled = self.handle(&message, &case, handler).await;
+        self.count(attempt, &handled);
         let judged = verdict(handled, attempt, sequence, self.nats.consuming.retry_first());
         let settled = match judged {
             Verdict::Ack => self.close(&case, attempt).await.map(|()| AckKind::Ack),
@@ -412,6 +413,18 @@ impl Reader {
         };
         if let Err(err) = acked {
             tracing::debug!(consumer = self.spec.name, sequence, error = %err, "ack not sent");
+        }
+    }
+
+    fn count(&self, attempt: i64, handled: &Result<(), Failure>) {
+        let consumer = ("consumer", self.spec.name);
+        metrics::CONSUMER_DELIVERIES.with(&[consumer]).increment(1);
+        if attempt > 1 {
+            metrics::CONSUMER_REDELIVERIES.with(&[consumer]).increment(1);
+        }
+        if let Err(failure) = handled {
+            let labels = [consumer, ("class", failure.class().name())];
+            metrics::CONSUMER_FAILURES.with(&labels).increment(1);
         }
     }
 

@@ -16,6 +16,7 @@ use crate::{
     failpoint,
     id::{CommandId, EventId},
     log::{self, AppendError},
+    metrics::{self, Appended},
 };
 
 /// Tells the broker that the schedule named beside it ends with this very message.
@@ -71,7 +72,16 @@ impl<D: Recorder> EventStore<D> {
         // No `Nats-Msg-Id`: with the right expectation a repeated id would be swallowed.
         let payload = D::encode(stamp, event, &next.loaded.state).into();
         let expected = Some(next.expected);
-        self.publish(log::Append { subject: self.subject(id), headers, payload, expected }).await
+        let message = log::Append { subject: self.subject(id), headers, payload, expected };
+        let appended = self.publish(message).await;
+        let outcome = match &appended {
+            Ok(Append::Stored(_)) => Appended::Stored,
+            Ok(Append::Unknown(_)) => Appended::Unknown,
+            Err(_) => Appended::Refused,
+        };
+        let labels = [("aggregate", D::SOURCE), ("outcome", outcome.label())];
+        metrics::APPENDS.with(&labels).increment(1);
+        appended
     }
 
     /// Stores the timer that an event starts, before the event: a timer whose event was refused

@@ -1,12 +1,17 @@
 //! Puts a gateway's routes together with what all of them have, and serves them until shutdown.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use ::metrics::SharedString;
 use anyhow::Context as _;
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
-    http::StatusCode,
+    extract::{DefaultBodyLimit, MatchedPath, Request},
+    http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::get,
@@ -21,6 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     envelope::header::TRACEPARENT,
+    metrics,
     problem::{self, Problem},
 };
 
@@ -30,6 +36,10 @@ const BODY_MAX: usize = 64 * 1024;
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// Open connections (an event stream, a slow phone) get this long once the service stops.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How often what was measured is folded, for nobody may ask for it.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// The route of requests that no route takes: their paths must not become labels.
+const NO_ROUTE: &str = "none";
 
 /// Answers `/readyz`: `Err` says what is still missing.
 #[derive(Clone)]
@@ -42,14 +52,16 @@ impl Readiness {
     }
 }
 
-/// A gateway: its own routes and what every gateway has.
-pub fn app(title: &str, routes: OpenApiRouter, readiness: Readiness) -> Router {
+/// A gateway: its own routes and what every gateway has. The service's name is the document's title
+/// and the metrics' label.
+pub fn app(service: &'static str, routes: OpenApiRouter, readiness: Readiness) -> Router {
     let (router, mut document) = routes.split_for_parts();
-    title.clone_into(&mut document.info.title);
+    service.clone_into(&mut document.info.title);
     router
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(move || ready(readiness)))
+        .route("/metrics", get(measured))
         .fallback(|| async { Problem::not_found("not_found", "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(
@@ -65,6 +77,28 @@ pub fn app(title: &str, routes: OpenApiRouter, readiness: Readiness) -> Router {
                 .into_response()
         }))
         .layer(middleware::from_fn(trace))
+        .layer(middleware::from_fn(move |request, next| measure(service, request, next)))
+}
+
+async fn measured() -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render()).into_response()
+}
+
+/// Counts the answer under its route. Paths are no labels: they have ids in them.
+async fn measure(service: &'static str, request: Request, next: Next) -> Response {
+    let route: SharedString = match request.extensions().get::<MatchedPath>() {
+        Some(path) => path.as_str().to_owned().into(),
+        None => NO_ROUTE.into(),
+    };
+    let asked = Instant::now();
+    let response = next.run(request).await;
+    let taken = asked.elapsed();
+    let status: SharedString = response.status().as_str().to_owned().into();
+    let by_route = [("service", service.into()), ("route", route)];
+    metrics::HTTP_SECONDS.with(&by_route).record(taken);
+    let [service, route] = by_route;
+    metrics::HTTP_REQUESTS.with(&[service, route, ("status", status)]).increment(1);
+    response
 }
 
 async fn ready(readiness: Readiness) -> Response {
@@ -117,8 +151,16 @@ pub async fn serve(
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN_MAX).await;
     };
+    let upkeep = async {
+        let mut every = tokio::time::interval(UPKEEP_EVERY);
+        loop {
+            every.tick().await;
+            metrics::upkeep();
+        }
+    };
     tokio::select! {
         served = async { serving.await } => Ok(served?),
+        () = upkeep => Ok(()),
         () = drained => {
             tracing::warn!("connections still open were closed");
             Ok(())

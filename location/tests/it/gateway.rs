@@ -25,3 +25,16 @@ async fn the_roads_come_with_the_name_of_those_who_drew_them() {
     let (status, problem) = get(&town, "/v1/rivers").await;
     assert!(status == 404 && problem.contains("not_found"), "{problem}");
 }
+
+#[tokio::test]
+async fn a_gateway_shows_what_it_counted_by_route_and_never_by_path() {
+    let town = Town::start().await;
+    get(&town, "/v1/roads").await;
+    get(&town, "/v1/drivers/8a6f").await;
+    let (status, shown) = get(&town, "/metrics").await;
+    assert_eq!(status, 200);
+    let counted = "http_requests_total{service=\"location\",route=\"/v1/roads\",status=\"200\"}";
+    assert!(shown.contains(counted), "{shown}");
+    assert!(shown.contains("route=\"none\",status=\"404\"") && !shown.contains("8a6f"), "{shown}");
+    assert!(shown.contains("# TYPE http_request_seconds histogram"), "{shown}");
+}

@@ -78,7 +78,7 @@ pub(crate) fn router(
     if let Some(issuer) = issuer {
         routes = routes.merge(issuer.routes());
     }
-    Ok(app("trip: operations", routes, readiness))
+    Ok(app("trip", routes, readiness))
 }
 
 /// Whether the promises hold, checked against every event of the log.

@@ -1,0 +1,83 @@
+//! What is counted and measured: every name that a service shows at `GET /metrics`, in one place.
+//! A metric is emitted through its declaration, so there is none that is not declared.
+
+mod recorder;
+
+pub use recorder::{Counter, Gauge, Histogram, render, upkeep};
+
+/// For what needs no telling apart.
+pub const NO_LABELS: [(&str, &str); 0] = [];
+
+/// An HTTP request was answered: `service`, `route` (as declared, never with an id), `status`.
+pub static HTTP_REQUESTS: Counter =
+    Counter::new("http_requests_total", "Answered requests by service, route and status.");
+/// How long the head of an answer took: `service`, `route`.
+pub static HTTP_SECONDS: Histogram =
+    Histogram::new("http_request_seconds", "Time to the head of the answer by service and route.");
+
+/// Appends to histories: `aggregate`, `outcome` (see [`Appended`]).
+pub static APPENDS: Counter = Counter::new(
+    "event_store_appends_total",
+    "Appends to histories: stored, unknown (only the log knows), refused (the broker would not).",
+);
+
+/// Messages given to a handler: `consumer`.
+pub static CONSUMER_DELIVERIES: Counter =
+    Counter::new("consumer_deliveries_total", "Messages given to a handler, repeated ones too.");
+/// Messages given to a handler again: `consumer`.
+pub static CONSUMER_REDELIVERIES: Counter =
+    Counter::new("consumer_redeliveries_total", "Messages given to a handler not the first time.");
+/// Tries that failed: `consumer`, `class` (as on a dead letter).
+pub static CONSUMER_FAILURES: Counter =
+    Counter::new("consumer_failures_total", "Tries that failed, for now or for ever.");
+/// Messages given up: `consumer` (the durable one, of its partition).
+pub static CONSUMER_DEAD_LETTERS: Counter =
+    Counter::new("consumer_dead_letters_total", "Messages that went to the dead-letter queue.");
+
+/// Pings answered with "stored".
+pub static PINGS_ACCEPTED: Counter =
+    Counter::new("pings_accepted_total", "Pings that the stream acknowledged.");
+
+/// A circuit breaker: `dependency`; 0 closed, 1 half-open, 2 open.
+pub static BREAKER_STATE: Gauge =
+    Gauge::new("breaker_state", "A dependency's breaker: 0 closed, 1 half-open, 2 open.");
+/// Calls that a breaker let through: `dependency`, `outcome` (`success`, `failure`).
+pub static BREAKER_CALLS: Counter =
+    Counter::new("breaker_calls_total", "Calls to a dependency behind a breaker, by outcome.");
+
+/// Rows that are committed and not published.
+pub static OUTBOX_WAITING: Gauge =
+    Gauge::new("outbox_waiting", "Rows that are committed and not yet published.");
+
+/// How far the logical clock is ahead of broker time: `service`.
+pub static HLC_DRIFT_MS: Gauge =
+    Gauge::new("hlc_drift_ms", "How far the logical clock is ahead of broker time, milliseconds.");
+/// Logical times that were too far ahead to be taken over: `service`.
+pub static HLC_REFUSED: Counter =
+    Counter::new("hlc_refused_total", "Logical times from too far in the future, not taken over.");
+/// This machine's clock against the broker's: `service`.
+pub static CLOCK_OFFSET_MS: Gauge =
+    Gauge::new("clock_offset_ms", "Broker time minus this machine's, milliseconds.");
+
+/// How an append ended, as the label `outcome` of [`APPENDS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// On the stream.
+    Stored,
+    /// A time-out, another sequence or a duplicate: only the log knows.
+    Unknown,
+    /// The broker would not, or is away.
+    Refused,
+}
+
+impl Appended {
+    /// The label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Unknown => "unknown",
+            Self::Refused => "refused",
+        }
+    }
+}
