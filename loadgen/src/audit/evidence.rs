@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use anyhow::Context as _;
 use common::{
+    clock::Timestamp,
     contract::{decode, v1},
     id::TripId,
     nats::Nats,
@@ -23,6 +24,8 @@ use crate::journal::{self, Entry, PingTotals, Promise};
 pub struct Evidence {
     /// All events.
     pub log: Log,
+    /// Broker time when the log was read; without it nothing is overdue.
+    pub read_at: Option<Timestamp>,
     /// Trips of earlier runs, whose money may be in books of theirs.
     pub earlier: BTreeSet<TripId>,
     /// Every 2xx that a phone received for a command.

@@ -65,6 +65,7 @@ pub async fn examine(
     if let Some(payments) = &sources.payments {
         evidence.provider = Some(charges(payments).await?);
     }
+    evidence.read_at = Some(nats.clock.now());
     evidence.earlier = earlier(&evidence.log, sources.since);
     let judge = move || (Verdict::of(&evidence), evidence.log);
     let (verdict, log) = tokio::task::spawn_blocking(judge).await?;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
 use common::{
-    clock::Timestamp,
+    clock::{Hlc, Timestamp},
     contract::{Malformed, decode, v1},
     id::{DriverId, OfferId, RiderId, TripId},
     nats::Nats,
@@ -16,6 +16,8 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// How many commands a stamp remembers: part of the contract.
+const RECENT_MAX: usize = 32;
 /// A log that cannot be read within this is no evidence.
 const READ_MAX: Duration = Duration::from_secs(120);
 
@@ -36,8 +38,24 @@ pub struct Entry<E> {
     pub at: Timestamp,
     /// `ce-causationid`: what caused it.
     pub cause: Option<Uuid>,
+    /// `ce-hlc`: when, as causes order it.
+    pub hlc: Hlc,
+    /// The aggregate that the envelope names.
+    pub of: Uuid,
+    /// The command that made it and what it remembers of earlier ones; a rider's event has neither.
+    pub memory: Memory,
     /// What happened.
     pub event: E,
+}
+
+/// What an event's stamp remembers of commands. The list itself is most of a message, so only what it
+/// says is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// The command that made the event, folded.
+    pub command: u64,
+    /// Whether it names the last 32 commands of its history, itself the last, with their versions.
+    pub is_whole: bool,
 }
 
 /// A message that is no event.
@@ -135,15 +153,17 @@ impl Log {
 
     fn take_trip(&mut self, stored: Stored) -> Result<(), Malformed> {
         let (of, mut entry) = entry::<v1::TripEvent>("trip event", stored)?;
-        forget_commands(&mut entry.event.stamp);
-        self.trips.entry(TripId(of)).or_default().push(entry);
+        let history = self.trips.entry(TripId(of)).or_default();
+        entry.memory = remembered(history, &mut entry.event.stamp);
+        history.push(entry);
         Ok(())
     }
 
     fn take_driver(&mut self, stored: Stored) -> Result<(), Malformed> {
         let (of, mut entry) = entry::<v1::DriverEvent>("driver event", stored)?;
-        forget_commands(&mut entry.event.stamp);
-        self.drivers.entry(DriverId(of)).or_default().push(entry);
+        let history = self.drivers.entry(DriverId(of)).or_default();
+        entry.memory = remembered(history, &mut entry.event.stamp);
+        history.push(entry);
         Ok(())
     }
 
@@ -151,6 +171,14 @@ impl Log {
         let (_, entry) = entry::<v1::RiderEvent>("rider event", stored)?;
         self.riders.push(entry);
         Ok(())
+    }
+
+    /// Every ride that was asked for, and the event that says so.
+    pub fn requests(&self) -> impl Iterator<Item = (TripId, &Entry<v1::RiderEvent>)> {
+        self.riders.iter().filter_map(|entry| match &entry.event.kind {
+            Some(v1::rider_event::Kind::RideRequested(it)) => Some((trip_id(&it.trip_id), entry)),
+            _ => None,
+        })
     }
 
     /// How many events there are.
@@ -168,11 +196,15 @@ impl Log {
     }
 }
 
-/// The event store's own memory is most of a message and nothing that is audited.
-fn forget_commands(stamp: &mut Option<v1::Stamp>) {
-    if let Some(stamp) = stamp {
-        stamp.recent = Vec::new();
-    }
+/// Compares what a stamp remembers with the history before it, and forgets it.
+fn remembered<E>(history: &[Entry<E>], stamp: &mut Option<v1::Stamp>) -> Memory {
+    let Some(stamp) = stamp else { return Memory::default() };
+    let recent = std::mem::take(&mut stamp.recent);
+    let command = recent.last().map_or(0, |last| last.command);
+    let known = history.iter().rev().map(|entry| entry.memory.command);
+    let wanted = std::iter::once(command).chain(known).zip((1..=stamp.version).rev());
+    let found = recent.iter().rev().map(|recent| (recent.command, recent.version));
+    Memory { command, is_whole: wanted.take(RECENT_MAX).eq(found) }
 }
 
 fn entry<E: Message + Default>(
@@ -198,6 +230,9 @@ fn entry<E: Message + Default>(
             source: envelope.source,
             at: envelope.time,
             cause: envelope.causation,
+            hlc: envelope.hlc,
+            of: envelope.subject,
+            memory: Memory::default(),
             event,
         },
     ))

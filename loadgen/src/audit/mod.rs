@@ -2,6 +2,7 @@
 //! It reads the log by the contract alone and shares no rule with the services.
 
 mod checks;
+mod coverage;
 mod evidence;
 mod examine;
 mod facts;
@@ -15,16 +16,17 @@ mod tests;
 mod timeline;
 mod violation;
 
+pub use coverage::{Coverage, Reaction, Row};
 pub use evidence::{
     Evidence, Ledger, LedgerCharge, PingEvidence, ProviderCharge, counted_pings, promises, waiting,
 };
 pub use examine::{Examined, examine};
-pub use log::{Entry, Log, Unreadable};
+pub use log::{Entry, Log, Memory, Unreadable};
 pub use settle::{Unsettled, settle};
-pub use sources::{Marks, Poison, Services, Sources};
+pub use sources::{Marks, NotPoison, Poison, Services, Sources};
 pub use tallies::Tallies;
 pub use timeline::{Moment, Timeline, rider_trip};
-pub use violation::{Book, History, Violation};
+pub use violation::{Book, BookViolation, History, MessageViolation, OrderViolation, Violation};
 
 use serde::Serialize;
 
@@ -36,15 +38,36 @@ const TIMELINES_MAX: usize = 5;
 pub struct Verdict {
     /// What was audited, in numbers.
     pub tallies: Tallies,
+    /// What was looked at, check by check.
+    pub checks: Vec<Checked>,
+    /// What the run went through.
+    pub coverage: Coverage,
     /// What is not as promised.
     pub violations: Vec<Violation>,
+}
+
+/// One check of an audit. One that looked at nothing has not passed: it has not been made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// What was checked.
+    pub check: &'static str,
+    /// How many events, trips, messages or rows it looked at.
+    pub looked_at: u64,
+    /// How many violations it found.
+    pub violations: u64,
 }
 
 impl Verdict {
     /// Audits the evidence.
     #[must_use]
     pub fn of(evidence: &Evidence) -> Self {
-        Self { tallies: Tallies::of(evidence), violations: checks::all(evidence) }
+        let (checks, violations) = checks::all(evidence);
+        Self {
+            tallies: Tallies::of(evidence),
+            checks,
+            coverage: Coverage::of(evidence),
+            violations,
+        }
     }
 
     /// The stories of the trips that violations name, a few of them.

@@ -1,6 +1,9 @@
 //! Where the evidence is: what an audit is told before it reads anything.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use common::{nats::Nats, stream::TRIP};
 
@@ -48,6 +51,22 @@ pub struct Poison {
     pub stream: String,
     /// Where, as the broker acknowledged it.
     pub sequence: u64,
+}
+
+/// Not a stream and a sequence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not `STREAM:SEQUENCE`")]
+pub struct NotPoison(String);
+
+impl FromStr for Poison {
+    type Err = NotPoison;
+    fn from_str(text: &str) -> Result<Self, NotPoison> {
+        let parse = || {
+            let (stream, sequence) = text.split_once(':')?;
+            Some(Self { stream: stream.to_owned(), sequence: sequence.parse().ok()? })
+        };
+        parse().ok_or_else(|| NotPoison(text.to_owned()))
+    }
 }
 
 /// Gateways of the services that run, all replicas: what they answer is compared with the log.

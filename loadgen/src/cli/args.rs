@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use common::telemetry::{self, TelemetryConfig};
 
 use crate::{
+    audit::Poison,
     city::CityConfig,
     client::Service,
     demo::{CityAudit, DemoConfig},
@@ -111,6 +112,24 @@ pub(super) struct AuditArgs {
     /// The payment sandbox; its list is not compared if left out.
     #[arg(long, env = "PAYMENTS_URL")]
     pub(super) payments_url: Option<Service>,
+    /// Gateways of the `driver` service, all replicas; what it answers is not compared if left out.
+    #[arg(long = "driver-url")]
+    pub(super) driver_urls: Vec<Service>,
+    /// Gateways of the `rider` service, all replicas; what it answers is not compared if left out.
+    #[arg(long = "rider-url")]
+    pub(super) rider_urls: Vec<Service>,
+    /// Gateways of the `trip` service, all replicas; what it answers is not compared if left out.
+    #[arg(long = "trip-url")]
+    pub(super) trip_urls: Vec<Service>,
+    /// A message that was made to fail, as `STREAM:SEQUENCE`; once for each.
+    #[arg(long)]
+    pub(super) poison: Vec<Poison>,
+    /// Print how often every row of the rules' tables was gone through.
+    #[arg(long)]
+    pub(super) coverage: bool,
+    /// Write the verdict as JSON into this file, too.
+    #[arg(long)]
+    pub(super) json: Option<PathBuf>,
     /// Fail if fewer rides than this were completed.
     #[arg(long, default_value_t = 0)]
     pub(super) expect_completed: u64,

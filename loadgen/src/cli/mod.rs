@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::args::{AuditArgs, Command, DemoArgs, PingArgs, ServiceCommand};
 use crate::{
-    audit::{Marks, Sources, examine},
+    audit::{Marks, Services, Sources, examine},
     city::streets::Streets,
     demo, payments, pings,
     report::write_json,
@@ -150,10 +150,22 @@ async fn audit(args: AuditArgs) -> anyhow::Result<bool> {
         journals: args.journals,
         rider_store: args.rider_store,
         payments: args.payments_url,
-        ..Sources::default()
+        services: Services {
+            driver: args.driver_urls,
+            rider: args.rider_urls,
+            trip: args.trip_urls,
+        },
+        poison: args.poison,
     };
     let examined = examine(&nats, &sources, Instant::now() + demo::SETTLE_WITHIN).await?;
-    demo::print_verdict(&mut io::stdout().lock(), &examined)?;
+    let mut out = io::stdout().lock();
+    if args.coverage {
+        demo::print_coverage(&mut out, &examined.verdict.coverage)?;
+    }
+    demo::print_verdict(&mut out, &examined)?;
+    if let Some(file) = &args.json {
+        write_json(file, &examined.verdict)?;
+    }
     Ok(demo::is_good(&examined, args.expect_completed))
 }
 

@@ -14,7 +14,7 @@ mod watch;
 pub use config::{CityAudit, DemoConfig};
 pub use deployment::{Addresses, Deployment, Plan, connect};
 pub use run_dir::RunDir;
-pub use verdict::{is_good, print_verdict};
+pub use verdict::{is_good, print_coverage, print_verdict};
 
 use std::{io, path::Path, time::Duration};
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::{
-    audit::{Examined, Tallies},
+    audit::{Checked, Coverage, Examined, Tallies},
     report::{Table, grouped},
 };
 
@@ -25,6 +25,7 @@ pub fn is_good(examined: &Examined, expect_completed: u64) -> bool {
 pub fn print_verdict(out: &mut dyn Write, examined: &Examined) -> io::Result<()> {
     let verdict = &examined.verdict;
     table(&verdict.tallies).print(out)?;
+    checks(&verdict.checks).print(out)?;
     if let Some(unsettled) = &examined.unsettled {
         writeln!(out, "not settled in time, so that the audit says little: {unsettled}")?;
     }
@@ -40,6 +41,28 @@ pub fn print_verdict(out: &mut dyn Write, examined: &Examined) -> io::Result<()>
     }
     let count = verdict.violations.len();
     writeln!(out, "{count} violations of what was promised")
+}
+
+/// Prints what a run went through, row by row of the rules' tables.
+///
+/// # Errors
+/// When the writer fails.
+pub fn print_coverage(out: &mut dyn Write, coverage: &Coverage) -> io::Result<()> {
+    let mut table = Table::new("what the run went through", &["row", "table", "times"]);
+    for row in &coverage.0 {
+        table.row([row.row.to_owned(), row.table.to_owned(), grouped(row.times)]);
+    }
+    table.print(out)
+}
+
+/// A check that looked at nothing says so: it has not passed.
+fn checks(checks: &[Checked]) -> Table {
+    let mut table = Table::new("checks", &["check", "looked at", "violations"]);
+    for Checked { check, looked_at, violations } in checks {
+        let looked = if *looked_at == 0 { "nothing".to_owned() } else { grouped(*looked_at) };
+        table.row([(*check).to_owned(), looked, grouped(*violations)]);
+    }
+    table
 }
 
 fn table(tallies: &Tallies) -> Table {

@@ -7,13 +7,16 @@ use common::{
     id::{DriverId, OfferId, TripId},
 };
 
+use super::count;
 use crate::audit::{
+    evidence::Evidence,
     facts::{Bond, DriverFacts, OfferFact, TripFacts},
     log::{Log, driver_id, offer_id, trip_id},
     violation::Violation,
 };
 
-pub(super) fn check(log: &Log, found: &mut Vec<Violation>) {
+pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
+    let log = &evidence.log;
     for driver in log.drivers.keys() {
         check_driver(log, *driver, found);
     }
@@ -21,6 +24,7 @@ pub(super) fn check(log: &Log, found: &mut Vec<Violation>) {
         check_trip(log, *trip, found);
     }
     check_releases(log, found);
+    count(log.drivers.len() + log.trips.len())
 }
 
 fn trip_now(log: &Log, trip: TripId) -> Option<TripFacts> {

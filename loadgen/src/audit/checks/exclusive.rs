@@ -8,7 +8,9 @@ use common::{
     id::{DriverId, TripId},
 };
 
+use super::count;
 use crate::audit::{
+    evidence::Evidence,
     log::{Log, driver_id},
     violation::Violation,
 };
@@ -19,8 +21,10 @@ struct OnTrip {
     trip: TripId,
 }
 
-pub(super) fn check(log: &Log, found: &mut Vec<Violation>) {
-    for (driver, mut rides) in rides(log) {
+pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
+    let mut looked_at = 0;
+    for (driver, mut rides) in rides(&evidence.log) {
+        looked_at += count(rides.len());
         rides.sort_by_key(|ride| ride.from);
         let mut longest: Option<&OnTrip> = None;
         for ride in &rides {
@@ -33,6 +37,7 @@ pub(super) fn check(log: &Log, found: &mut Vec<Violation>) {
             }
         }
     }
+    looked_at
 }
 
 fn rides(log: &Log) -> BTreeMap<DriverId, Vec<OnTrip>> {

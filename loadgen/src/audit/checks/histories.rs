@@ -6,19 +6,23 @@ use common::{
     id::{DriverId, TripId},
 };
 
+use super::count;
 use crate::audit::{
+    evidence::Evidence,
     facts::{Bond, Difference, DriverFacts, TripFacts},
-    log::{Entry, Log, driver_id, offer_id, trip_id},
+    log::{Entry, driver_id, offer_id, trip_id},
     violation::{History, Violation},
 };
 
-pub(super) fn check(log: &Log, found: &mut Vec<Violation>) {
+pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
+    let log = &evidence.log;
     for (trip, entries) in &log.trips {
         check_trip(*trip, entries, found);
     }
     for (driver, entries) in &log.drivers {
         check_driver(*driver, entries, found);
     }
+    count(log.drivers.len() + log.trips.len())
 }
 
 fn check_trip(trip: TripId, entries: &[Entry<v1::TripEvent>], found: &mut Vec<Violation>) {

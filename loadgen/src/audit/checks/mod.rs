@@ -1,35 +1,66 @@
 //! The checks. Each looks at the evidence alone and says what is not as promised.
 
 mod bonds;
+mod causation;
 mod exclusive;
 mod histories;
 mod money;
 mod offers;
 mod pings;
 mod promises;
+pub(super) mod reactions;
 mod requests;
+mod timers;
 
-use super::{evidence::Evidence, violation::Violation};
+use super::{Checked, evidence::Evidence, violation::Violation};
 
-/// What the checks find wrong, sorted and each once.
+/// Looks, adds what is wrong, and says how many things it looked at.
+type Check = fn(&Evidence, &mut Vec<Violation>) -> u64;
+
+/// Every check, by the question that it answers.
+const CHECKS: [(&str, Check); 12] = [
+    ("every message is an event", readable),
+    ("histories: versions, phases, carried states", histories::check),
+    ("a driver is on one trip at a time", exclusive::check),
+    ("offers have one end, the same on both sides", offers::check),
+    ("drivers are bound by what trips say", bonds::check),
+    ("every ride was asked for once", requests::check),
+    ("one writer, one event a command, causes before effects", causation::check),
+    ("timers: one effect, none left, none overdue", timers::check),
+    ("saga: every reaction was taken", reactions::check),
+    ("money: charged once, as owed, in every book", money::check),
+    ("what phones were promised is in the log", promises::check),
+    ("every accepted ping was counted", pings::check),
+];
+
+/// What the checks looked at, and what they find wrong, sorted and each once.
 #[must_use]
-pub(super) fn all(evidence: &Evidence) -> Vec<Violation> {
-    let mut found = Vec::new();
+pub(super) fn all(evidence: &Evidence) -> (Vec<Checked>, Vec<Violation>) {
+    let mut all = Vec::new();
+    let checked = CHECKS.map(|(check, look)| {
+        let mut found = Vec::new();
+        let looked_at = look(evidence, &mut found);
+        found.sort();
+        found.dedup();
+        let violations = count(found.len());
+        all.append(&mut found);
+        Checked { check, looked_at, violations }
+    });
+    all.sort();
+    all.dedup();
+    (checked.into(), all)
+}
+
+fn readable(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
     let unreadable = evidence.log.unreadable.iter().cloned();
     found.extend(unreadable.map(|message| Violation::Unreadable {
         stream: message.stream,
         sequence: message.sequence,
         why: message.why,
     }));
-    histories::check(&evidence.log, &mut found);
-    exclusive::check(&evidence.log, &mut found);
-    offers::check(&evidence.log, &mut found);
-    bonds::check(&evidence.log, &mut found);
-    requests::check(&evidence.log, &mut found);
-    money::check(evidence, &mut found);
-    promises::check(evidence, &mut found);
-    pings::check(evidence, &mut found);
-    found.sort();
-    found.dedup();
-    found
+    count(evidence.log.len() + evidence.log.unreadable.len())
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -8,6 +8,7 @@ use common::{
     id::TripId,
 };
 
+use super::count;
 use crate::audit::{
     evidence::Evidence,
     facts::TripFacts,
@@ -23,7 +24,7 @@ type Owed = BTreeMap<(TripId, &'static str), Amount>;
 pub(crate) const FARE: &str = "fare";
 pub(crate) const CANCELLATION_FEE: &str = "cancellation_fee";
 
-pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) {
+pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
     let owed = owed(&evidence.log, found);
     let none = BTreeSet::new();
     let earlier = &evidence.earlier;
@@ -57,6 +58,7 @@ pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) {
         });
         compare(Book::Provider, &owed, earlier, charges, found);
     }
+    count(owed.len())
 }
 
 /// What trips' ends say is owed; the fare of a completed ride is the one that was quoted.

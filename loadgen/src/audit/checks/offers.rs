@@ -8,7 +8,9 @@ use common::{
     id::{DriverId, OfferId, TripId},
 };
 
+use super::count;
 use crate::audit::{
+    evidence::Evidence,
     facts::{TripFacts, pair_of},
     log::Log,
     violation::Violation,
@@ -24,13 +26,16 @@ struct DriverSide {
 
 type DriverSides = BTreeMap<(DriverId, TripId, OfferId), DriverSide>;
 
-pub(super) fn check(log: &Log, found: &mut Vec<Violation>) {
+pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
+    let log = &evidence.log;
     let mut sides = driver_sides(log);
+    let mut looked_at = 0;
     for (trip, entries) in &log.trips {
         let Some(last) = entries.last().and_then(|entry| entry.event.state.as_ref()) else {
             continue;
         };
         let facts = TripFacts::carried(last);
+        looked_at += count(facts.offers.len());
         for fact in &facts.offers {
             let (driver, offer) = (fact.driver, fact.offer);
             let side = sides.remove(&(driver, *trip, offer)).unwrap_or_default();
@@ -71,6 +76,7 @@ pub(super) fn check(log: &Log, found: &mut Vec<Violation>) {
         driver,
         offer,
     }));
+    looked_at
 }
 
 /// Whether both sides tell the same story of one offer.

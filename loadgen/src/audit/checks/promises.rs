@@ -9,6 +9,7 @@ use common::{
 };
 use serde_json::Value;
 
+use super::count;
 use crate::{
     audit::{
         evidence::Evidence,
@@ -19,7 +20,7 @@ use crate::{
     journal::Promise,
 };
 
-pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) {
+pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
     let facts = Facts::new(&evidence.log);
     for promise in &evidence.promises {
         let (trip, missing) = facts.missing(promise);
@@ -32,6 +33,7 @@ pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) {
         }));
     }
     check_keys(&evidence.promises, found);
+    count(evidence.promises.len())
 }
 
 /// One key makes one trip, however often it is sent.

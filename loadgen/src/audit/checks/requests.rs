@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use common::{contract::v1, id::TripId};
+use common::id::TripId;
 
-use crate::audit::{
-    log::{Log, trip_id},
-    violation::Violation,
-};
+use super::count;
+use crate::audit::{evidence::Evidence, violation::Violation};
 
-pub(super) fn check(log: &Log, found: &mut Vec<Violation>) {
+pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
+    let log = &evidence.log;
     let mut requests: BTreeMap<TripId, u64> = BTreeMap::new();
-    for entry in &log.riders {
-        if let Some(v1::rider_event::Kind::RideRequested(requested)) = &entry.event.kind {
-            *requests.entry(trip_id(&requested.trip_id)).or_default() += 1;
-        }
+    for (trip, _) in log.requests() {
+        *requests.entry(trip).or_default() += 1;
     }
     for (trip, times) in &requests {
         if *times > 1 {
@@ -26,4 +23,5 @@ pub(super) fn check(log: &Log, found: &mut Vec<Violation>) {
     }
     let unasked = log.trips.keys().filter(|trip| !requests.contains_key(trip));
     found.extend(unasked.map(|trip| Violation::RequestedTimes { trip: *trip, times: 0 }));
+    count(requests.len())
 }

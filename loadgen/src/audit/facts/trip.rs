@@ -46,6 +46,10 @@ pub(in crate::audit) struct TripFacts {
     pub(in crate::audit) fee: Option<v1::Money>,
     /// Stars by rider and by driver; zero = none.
     pub(in crate::audit) stars: (u32, u32),
+    /// At the kerb: the rider had time enough to come.
+    pub(in crate::audit) wait_over: bool,
+    /// On the way: operations have to look at it.
+    pub(in crate::audit) stalled: bool,
 }
 
 fn some_id<T>(bytes: &[u8], id: impl Fn(&[u8]) -> T) -> Option<T> {
@@ -77,6 +81,32 @@ impl TripFacts {
             fare: state.fare.clone(),
             fee: state.cancelled.as_ref().and_then(|cancelled| cancelled.fee.clone()),
             stars: (state.stars_by_rider, state.stars_by_driver),
+            wait_over: state.wait_over,
+            stalled: state.stalled,
+        }
+    }
+
+    /// The offer that is neither assigned nor closed.
+    #[must_use]
+    pub(in crate::audit) fn open_offer(&self) -> Option<&OfferFact> {
+        self.offers.iter().find(|fact| fact.status == OfferStatus::Open)
+    }
+
+    /// The timer that must run, so that the phase ends though nobody does anything. None, where it
+    /// is over or where only people can go on.
+    #[must_use]
+    pub(in crate::audit) fn timer(&self) -> Option<&'static str> {
+        match self.phase {
+            TripPhase::Matching => Some("match_deadline"),
+            TripPhase::Assigned => Some("pickup_watchdog"),
+            TripPhase::Arrived if !self.wait_over => Some("no_show_wait"),
+            TripPhase::InProgress if !self.stalled => Some("ride_watchdog"),
+            TripPhase::Unspecified
+            | TripPhase::Arrived
+            | TripPhase::InProgress
+            | TripPhase::Completed
+            | TripPhase::Cancelled
+            | TripPhase::Unfulfilled => None,
         }
     }
 
@@ -133,7 +163,7 @@ impl TripFacts {
                 self.unassigned += 1;
                 self.excluded.insert(driver_id(&unassigned.driver_id));
             }
-            Kind::Arrived(_) => self.phase = TripPhase::Arrived,
+            Kind::Arrived(_) => (self.phase, self.wait_over) = (TripPhase::Arrived, false),
             Kind::Started(_) => self.phase = TripPhase::InProgress,
             Kind::Completed(completed) => {
                 self.end(TripPhase::Completed);
@@ -143,14 +173,15 @@ impl TripFacts {
                 v1::Party::Driver => self.stars.1 = rated.stars,
                 _ => self.stars.0 = rated.stars,
             },
-            Kind::WaitOver(_) | Kind::PinRefused(_) | Kind::PinUnlocked(_) | Kind::Stalled(_) => {}
+            Kind::WaitOver(_) => self.wait_over = true,
+            Kind::Stalled(_) => self.stalled = true,
+            Kind::PinRefused(_) | Kind::PinUnlocked(_) => {}
         }
     }
 
     fn end(&mut self, phase: TripPhase) {
         self.phase = phase;
-        let open = self.offers.iter().find(|fact| fact.status == OfferStatus::Open);
-        if let Some(offer) = open.map(|fact| fact.offer) {
+        if let Some(offer) = self.open_offer().map(|fact| fact.offer) {
             self.end_offer(offer, OfferStatus::Closed, OfferEnd::TripEnded);
         }
     }

@@ -3,6 +3,7 @@
 mod histories;
 mod money;
 mod offers;
+mod order;
 mod promises;
 mod town;
 

@@ -1,5 +1,13 @@
 //! Everything that the audit can find wrong: a closed list, each with the ids that lead to it.
 
+mod books;
+mod messages;
+mod order;
+
+pub use books::BookViolation;
+pub use messages::MessageViolation;
+pub use order::OrderViolation;
+
 use std::fmt;
 
 use common::id::{DriverId, OfferId, TripId};
@@ -13,6 +21,15 @@ pub enum History {
     Trip(TripId),
     /// Of a driver.
     Driver(DriverId),
+}
+
+impl History {
+    fn trip(self) -> Option<TripId> {
+        match self {
+            Self::Trip(trip) => Some(trip),
+            Self::Driver(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for History {
@@ -157,6 +174,18 @@ pub enum Violation {
     /// Accepted pings were not counted, or more were counted than were sent.
     #[error("{accepted} pings were accepted ({unknown} more unanswered), {counted} were counted")]
     PingsMiscounted { accepted: u64, unknown: u64, counted: u64 },
+    /// In the order of events: ids, causes, timers, steps of the saga.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Order(#[from] OrderViolation),
+    /// In what consumers, the dead-letter queue and the broker say.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Message(#[from] MessageViolation),
+    /// In stores, views and keys.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Books(#[from] BookViolation),
 }
 
 impl Violation {
@@ -164,12 +193,10 @@ impl Violation {
     #[must_use]
     pub fn trip(&self) -> Option<TripId> {
         match self {
-            Self::VersionGap { history, .. } | Self::StateDiffers { history, .. } => {
-                match history {
-                    History::Trip(trip) => Some(*trip),
-                    History::Driver(_) => None,
-                }
-            }
+            Self::VersionGap { history, .. } | Self::StateDiffers { history, .. } => history.trip(),
+            Self::Order(violation) => violation.trip(),
+            Self::Books(violation) => violation.trip(),
+            Self::Message(_) => None,
             Self::EventAfterEnd { trip, .. }
             | Self::OutOfOrder { trip, .. }
             | Self::TwoDrivers { trip, .. }
