@@ -1,1 +1,5 @@
-//! The proxies without a broker: frames, chance, counts.
+//! The proxies without a broker: frames, their kinds, chance and counts.
+
+mod chance;
+mod classes;
+mod frames;
