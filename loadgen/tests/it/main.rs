@@ -9,4 +9,5 @@
 
 mod city;
 mod payments;
+mod proxy;
 mod ride;
