@@ -1,6 +1,7 @@
 //! A city in one process: phones that drive the services, and what their load measured.
 
 pub mod audit;
+#[cfg(all(unix, feature = "chaos"))]
 pub mod chaos;
 pub mod city;
 pub mod cli;

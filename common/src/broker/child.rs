@@ -117,6 +117,14 @@ impl Broker {
         Ok(())
     }
 
+    /// Ends it in order and starts it again on the same ports and store.
+    pub async fn restart_in_order(&mut self) -> Result<(), BrokerError> {
+        if let Some(running) = self.running.take() {
+            running.stop().await.map_err(BrokerError::io("stop", &self.server))?;
+        }
+        self.restart().await
+    }
+
     fn settle(&mut self, addresses: Addresses) {
         self.config.ports = addresses.ports();
         self.url = addresses.client;

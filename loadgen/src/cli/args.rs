@@ -25,6 +25,9 @@ pub(super) enum Command {
     Pings(PingArgs),
     /// Compare what was promised, stored, charged and counted.
     Audit(AuditArgs),
+    /// Make everything fail on purpose, and audit that nothing was lost and nothing doubled.
+    #[cfg(all(unix, feature = "chaos"))]
+    Chaos(ChaosArgs),
     /// Run one of the services.
     #[command(subcommand)]
     Service(Box<ServiceCommand>),
@@ -133,6 +136,15 @@ pub(super) struct AuditArgs {
     /// Fail if fewer rides than this were completed.
     #[arg(long, default_value_t = 0)]
     pub(super) expect_completed: u64,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[cfg(all(unix, feature = "chaos"))]
+#[derive(Debug, Args)]
+pub(super) struct ChaosArgs {
+    #[command(flatten)]
+    pub(super) chaos: crate::chaos::ChaosConfig,
     #[command(flatten)]
     pub(super) log: LogArgs,
 }

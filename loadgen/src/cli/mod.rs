@@ -64,6 +64,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<bool> {
             args.log.start();
             audit(args).await
         }
+        #[cfg(all(unix, feature = "chaos"))]
+        Some(Command::Chaos(args)) => {
+            args.log.start();
+            stoppable(|stop| Box::pin(crate::chaos::run(args.chaos, stop))).await
+        }
         Some(Command::Service(service)) => {
             stoppable(|stop| serve(*service, stop)).await?;
             Ok(true)

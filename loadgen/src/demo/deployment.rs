@@ -16,7 +16,11 @@ use common::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{doors::Doors, tasks::Tasks};
+use super::{
+    doors::Doors,
+    settings::{auth, flag, fresh_secret, motion},
+    tasks::Tasks,
+};
 use crate::{
     client::{Ask, HttpClient, Service},
     payments::{self, Faults},
@@ -29,10 +33,6 @@ const READY_LOOK_EVERY: Duration = Duration::from_millis(20);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// What failed a moment ago has ended by then.
 const DEAD_WITHIN: Duration = Duration::from_millis(100);
-/// What cars drive in city traffic, as a factor on the roads' free-flow speed; see `location`.
-const TRAFFIC: f64 = 0.65;
-/// What no car drives, km/h, in life.
-const PLAUSIBLE_KMH: f64 = 200.0;
 
 /// What to deploy.
 #[derive(Debug, Clone)]
@@ -147,7 +147,8 @@ impl Deployment {
             let more = plan.settings.iter().filter(|(of, _)| *of == name);
             nats.iter().cloned().chain(own).chain(more.flat_map(|(_, more)| more.clone())).collect()
         };
-        let location: location::Config = parsed("location", flags("location", motion(plan)))?;
+        let location: location::Config =
+            parsed("location", flags("location", motion(plan.speed_scale, plan.plausible_scale)))?;
         let driver: driver::Config = parsed("driver", flags("driver", auth(&keys)))?;
         let trip: trip::Config = parsed("trip", flags("trip", auth(&keys)))?;
         let rider: rider::Config = parsed("rider", flags("rider", self.money(plan, &keys)))?;
@@ -262,28 +263,6 @@ pub async fn connect(nats_url: &str, name: &str) -> anyhow::Result<Nats> {
 fn parsed<C: Parser>(name: &'static str, flags: Vec<String>) -> anyhow::Result<C> {
     let line = std::iter::once(name.to_owned()).chain(flags).map(OsString::from);
     C::try_parse_from(line).with_context(|| format!("settings of `{name}`"))
-}
-
-fn auth(keys: &AuthConfig) -> Vec<String> {
-    let issuer = keys.dev_issuer_key.iter().flat_map(|key| flag("--dev-issuer-key", key));
-    flag("--auth-public-key", &keys.auth_public_key).into_iter().chain(issuer).collect()
-}
-
-fn motion(plan: &Plan) -> Vec<String> {
-    let speed = TRAFFIC * plan.speed_scale;
-    let plausible = PLAUSIBLE_KMH * plan.plausible_scale;
-    let mut flags = Vec::from(flag("--speed-factor", &speed.to_string()));
-    flags.extend(flag("--ping-speed-max-kmh", &plausible.to_string()));
-    flags
-}
-
-/// A value may begin with a dash, so it is not given as an argument of its own.
-fn flag(name: &str, value: &str) -> [String; 1] {
-    [format!("{name}={value}")]
-}
-
-fn fresh_secret() -> String {
-    rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn ready(http: &HttpClient, service: &Service) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ mod doors;
 mod progress;
 mod room;
 mod run_dir;
+pub(crate) mod settings;
 mod tasks;
 mod verdict;
 mod watch;
