@@ -1,11 +1,14 @@
 //! What `rider` can be told, by flags or by the environment.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
 
 use axum::http::Uri;
 use common::{auth::AuthConfig, nats::NatsConfig, telemetry::TelemetryConfig};
 
-use crate::domain::tariff::{TARIFF_DEFAULT, Tariff};
+use crate::{
+    domain::tariff::{TARIFF_DEFAULT, Tariff},
+    store::Place,
+};
 
 /// The gateway for riders: quotes, ride requests, payments.
 #[derive(Debug, Clone, clap::Parser)]
@@ -23,9 +26,10 @@ pub struct Config {
     /// Where phones connect.
     #[arg(long, env = "RIDER_LISTEN", default_value = "127.0.0.1:7002")]
     pub listen: SocketAddr,
-    /// The file that holds requests, the outbox and the ledger; made where it is missing.
-    #[arg(long, env = "RIDER_STORE", default_value = "rider.db")]
-    pub store: PathBuf,
+    /// What holds requests, the outbox and the ledger: a file (made where it is missing) for one
+    /// process, or `postgres://user:password@host/database` for several replicas.
+    #[arg(long, env = "RIDER_STORE", default_value = "rider.db", hide_env_values = true)]
+    pub store: Place,
     /// Where the payment provider is.
     #[arg(long, env = "PAYMENTS_URL", default_value = "http://127.0.0.1:7005")]
     pub payments_url: Uri,

@@ -42,10 +42,10 @@ use self::{
     location::Location,
     payments::{Payments, provider::HttpProvider},
     relay::{Bell, Relay},
-    store::Store,
+    store::{Alone, OpenError, Place, Store},
 };
 
-/// Pause before a broker that is away is asked again for its streams.
+/// Pause before a broker or a database that is away is asked again.
 const PREPARE_AGAIN: Duration = Duration::from_millis(500);
 
 /// Runs the service until shutdown.
@@ -66,7 +66,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some(_alone) = store::alone(&config.store, &shutdown).await? else { return Ok(()) };
+    let Some(_alone) = alone(&config.store, &shutdown).await? else { return Ok(()) };
     // Rides are accepted while the broker is away, at the start as well.
     let nats = match Nats::connect(&config.nats, "rider").await {
         Ok(nats) => nats,
@@ -75,8 +75,7 @@ pub async fn serve(
             Nats::connect_lazily(&config.nats, "rider").await?
         }
     };
-    let store = Store::open(&config.store)
-        .with_context(|| format!("the store `{}`", config.store.display()))?;
+    let Some(store) = open_store(&config.store, &shutdown).await? else { return Ok(()) };
     let (bell, caught_up) = (Bell::default(), CaughtUp::default());
     let gateway = Gateway {
         nats: nats.clone(),
@@ -100,6 +99,36 @@ pub async fn serve(
     // What was accepted is written before the process may end.
     store.close().await;
     served.map(|_| ())
+}
+
+/// A file is one process's alone; `None` when told to stop before it was free.
+async fn alone(
+    place: &Place,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<Option<Alone>>> {
+    match place {
+        Place::File(path) => Ok(store::alone(path, shutdown).await?.map(Some)),
+        Place::Postgres(_) => Ok(Some(None)),
+    }
+}
+
+/// Waits for a database that is away; `None` when told to stop meanwhile.
+async fn open_store(place: &Place, shutdown: &CancellationToken) -> anyhow::Result<Option<Store>> {
+    loop {
+        let opening = shutdown.run_until_cancelled(Store::open(place)).await;
+        match (opening, place) {
+            (None, _) => return Ok(None),
+            (Some(Ok(store)), _) => return Ok(Some(store)),
+            (Some(Err(OpenError::Database(err))), Place::Postgres(_)) => {
+                let error = format!("{:#}", anyhow::Error::from(err));
+                tracing::warn!(error, "the store `{place}` is not there yet");
+            }
+            (Some(Err(err)), _) => {
+                return Err(err).with_context(|| format!("the store `{place}`"));
+            }
+        }
+        shutdown.run_until_cancelled(tokio::time::sleep(PREPARE_AGAIN)).await;
+    }
 }
 
 /// All that needs the broker. Each part waits for what it needs by itself, so that none of them waits

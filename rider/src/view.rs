@@ -57,7 +57,8 @@ async fn write_batches(store: &Store, mut read: mpsc::Receiver<Stored>) -> anyho
         let events = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_MAX));
         store
             .write::<_, StoreError, _>(move |tx| {
-                for event in &events {
+                let position = rows::resume(tx, VIEW)?;
+                for event in events.iter().filter(|event| event.sequence > position) {
                     // Unreadable to this view is unreadable for ever. It is on the log for others.
                     match snapshot(event).map(|snapshot| rows::apply(tx, &snapshot)) {
                         Ok(Ok(())) => {}

@@ -4,6 +4,8 @@
 #![allow(clippy::panic, reason = "a test fails by panicking; services are built without this")]
 
 pub mod http;
+#[cfg(unix)]
+pub mod postgres;
 
 use crate::broker::{Broker, BrokerError, Environment, Options};
 use std::error::Error;

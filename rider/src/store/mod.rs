@@ -1,23 +1,26 @@
 //! The rider's own store. Every store function is written once, on a [`Tx`]; the database under it
-//! is a file of SQLite, or memory for simulations.
+//! is a file of SQLite for one process, PostgreSQL for several, or memory for simulations.
 
 mod inline;
 pub mod ledger;
 pub mod outbox;
+mod place;
+mod postgres;
 pub mod requests;
 mod schema;
 mod sqlite;
 pub mod trips;
 mod tx;
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use common::contract::Malformed;
+use common::{contract::Malformed, failpoint};
 
-use self::{inline::Inline, sqlite::Sqlite};
+use self::{inline::Inline, postgres::Postgres, sqlite::Sqlite};
 pub use self::{
+    place::{NotAPlace, Place},
     schema::OpenError,
-    sqlite::{NotAlone, alone},
+    sqlite::{Alone, NotAlone, alone},
     tx::{Column, Row, Tx, Value},
 };
 
@@ -27,6 +30,12 @@ pub enum DatabaseError {
     /// SQLite.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL.
+    #[error(transparent)]
+    Postgres(#[from] tokio_postgres::Error),
+    /// No session with PostgreSQL is to be had, or the one that was is lost.
+    #[error("no session with the database: {0}")]
+    Sessions(String),
 }
 
 /// Why the store did not do something, split by what the caller does next.
@@ -47,9 +56,21 @@ pub enum StoreError {
     Corrupt(#[from] Malformed),
 }
 
+impl From<DatabaseError> for StoreError {
+    fn from(err: DatabaseError) -> Self {
+        Self::Failed(Arc::new(err))
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(err: rusqlite::Error) -> Self {
-        Self::Failed(Arc::new(err.into()))
+        DatabaseError::from(err).into()
+    }
+}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(err: tokio_postgres::Error) -> Self {
+        DatabaseError::from(err).into()
     }
 }
 
@@ -60,16 +81,22 @@ pub struct Store(Database);
 #[derive(Debug, Clone)]
 enum Database {
     Sqlite(Sqlite),
+    Postgres(Postgres),
     Inline(Inline),
 }
 
 impl Store {
-    /// Opens the file, makes it where it is missing and brings its tables up to date.
+    /// Opens it, makes the file where it is missing and brings the tables up to date.
     ///
     /// # Errors
-    /// When the file cannot be opened, or a newer version of this service wrote it.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Ok(Self(Database::Sqlite(Sqlite::open(path)?)))
+    /// When it cannot be opened, or a newer version of this service wrote it.
+    pub async fn open(place: &Place) -> Result<Self, OpenError> {
+        Ok(Self(match place {
+            Place::File(path) => Database::Sqlite(Sqlite::open(path)?),
+            Place::Postgres(config) => {
+                Database::Postgres(Postgres::connect(config.as_ref().clone()).await?)
+            }
+        }))
     }
 
     /// In memory, without a thread: a call is done when it is first polled, so that a simulation
@@ -95,6 +122,7 @@ impl Store {
     {
         match &self.0 {
             Database::Sqlite(sqlite) => sqlite.writer.try_write(work).await,
+            Database::Postgres(postgres) => postgres.try_write(work).await,
             Database::Inline(inline) => inline.write(work),
         }
     }
@@ -111,6 +139,7 @@ impl Store {
     {
         match &self.0 {
             Database::Sqlite(sqlite) => sqlite.writer.write(work).await,
+            Database::Postgres(postgres) => postgres.write(work).await,
             Database::Inline(inline) => inline.write(work),
         }
     }
@@ -127,6 +156,7 @@ impl Store {
     {
         match &self.0 {
             Database::Sqlite(sqlite) => sqlite.read(work).await,
+            Database::Postgres(postgres) => postgres.read(work).await,
             Database::Inline(inline) => inline.read(work),
         }
     }
@@ -135,9 +165,18 @@ impl Store {
     pub async fn close(&self) {
         match &self.0 {
             Database::Sqlite(sqlite) => sqlite.writer.close().await,
+            Database::Postgres(postgres) => postgres.close().await,
             Database::Inline(_) => {}
         }
     }
+}
+
+/// A commit, on whatever database: before it nothing is written, after it all is.
+fn committing<E>(commit: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+    failpoint::reach("store.written");
+    commit()?;
+    failpoint::reach("store.committed");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -54,11 +54,21 @@ pub struct Waiting {
     pub after: u64,
 }
 
+/// Lets one transaction at a time write what concerns a rider: numbers are drawn when a row is
+/// written and not when it is committed, and a later number must not be seen before a sooner one.
+///
+/// # Errors
+/// When the store fails.
+pub fn lock(tx: &Tx<'_>, key: RiderId) -> Result<(), StoreError> {
+    tx.lock(&format!("rider {key}"))
+}
+
 /// Puts an event behind all others of its key. One that is there already stays as it is.
 ///
 /// # Errors
 /// When the store fails.
 pub fn push(tx: &Tx<'_>, event: &NewEvent) -> Result<(), StoreError> {
+    lock(tx, event.key)?;
     tx.execute(
         "INSERT INTO outbox
              (key, event, kind, correlation, causation, traceparent, payload, created_at_us)

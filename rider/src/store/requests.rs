@@ -65,11 +65,13 @@ pub enum OrderError {
     Store(#[from] StoreError),
 }
 
-/// Takes up a ride, once for each key.
+/// Takes up a ride, once for each key. A rider's requests take turns, so that of two with the same
+/// key the second finds the first one's answer, and of two with different keys its trip.
 ///
 /// # Errors
 /// Why it is not taken up. Nothing is written then.
 pub fn accept(tx: &Tx<'_>, order: &RideOrder) -> Result<Accepted, OrderError> {
+    outbox::lock(tx, order.rider)?;
     let record = recall(tx, order.rider, &order.key)?;
     match judge(record, &order.fingerprint, order.now) {
         Verdict::Replay(answer) => return Ok(Accepted { answer, is_replay: true }),

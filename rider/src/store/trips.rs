@@ -124,6 +124,16 @@ pub fn position(tx: &Tx<'_>, view: &str) -> Result<u64, StoreError> {
     tx.number("SELECT sequence FROM view_position WHERE view = $1", &[view.into()]).map(from_row)
 }
 
+/// How far a view has come, for the one transaction at a time that carries it on: of several
+/// replicas that read the same events, one writes them and the others skip what it wrote.
+///
+/// # Errors
+/// When the store fails.
+pub fn resume(tx: &Tx<'_>, view: &str) -> Result<u64, StoreError> {
+    tx.lock(&format!("view {view}"))?;
+    position(tx, view)
+}
+
 /// Records how far a view has come; in the transaction of what it took over.
 ///
 /// # Errors

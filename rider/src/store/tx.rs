@@ -2,13 +2,17 @@
 //! Statements number `$1, $2, …` in the order of their first use, which SQLite and PostgreSQL read
 //! alike, so that every store function is written once.
 
+use std::error::Error;
+
+use bytes::BytesMut;
 use rusqlite::{
     Connection, params_from_iter,
-    types::{FromSql, ToSqlOutput, ValueRef},
+    types::{ToSqlOutput, ValueRef},
 };
+use tokio_postgres::types::{IsNull, ToSql, Type};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, postgres::Session};
 
 /// A value that a statement is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,14 +77,43 @@ impl rusqlite::ToSql for Value<'_> {
     }
 }
 
-/// What a column may be read as: `i64`, `String`, `Vec<u8>`, `Uuid`, or an `Option` of those.
-pub trait Column: FromSql {}
+impl ToSql for Value<'_> {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match self {
+            Self::Null => Ok(IsNull::Yes),
+            Self::Number(number) => number.to_sql_checked(ty, out),
+            Self::Text(text) => text.to_sql_checked(ty, out),
+            Self::Bytes(bytes) => bytes.to_sql_checked(ty, out),
+            Self::Id(id) => id.to_sql_checked(ty, out),
+        }
+    }
 
-impl<T: FromSql> Column for T {}
+    /// Which types fit depends on the value.
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}
+
+/// What a column may be read as: `i64`, `String`, `Vec<u8>`, `Uuid`, or an `Option` of those.
+pub trait Column: rusqlite::types::FromSql + for<'a> tokio_postgres::types::FromSql<'a> {}
+
+impl<T> Column for T where T: rusqlite::types::FromSql + for<'a> tokio_postgres::types::FromSql<'a> {}
 
 /// A row that a query found.
 #[derive(Debug)]
-pub struct Row<'a>(&'a rusqlite::Row<'a>);
+pub struct Row<'a>(Found<'a>);
+
+#[derive(Debug)]
+enum Found<'a> {
+    Sqlite(&'a rusqlite::Row<'a>),
+    Postgres(&'a tokio_postgres::Row),
+}
 
 impl Row<'_> {
     /// The column of that number, from 0.
@@ -88,17 +121,42 @@ impl Row<'_> {
     /// # Errors
     /// When it is not there, or not of that type.
     pub fn get<T: Column>(&self, column: usize) -> Result<T, StoreError> {
-        Ok(self.0.get(column)?)
+        match self.0 {
+            Found::Sqlite(row) => Ok(row.get(column)?),
+            Found::Postgres(row) => Ok(row.try_get(column)?),
+        }
     }
 }
 
-/// A transaction that is open.
+/// A transaction that is open, or a look at what is committed.
 #[derive(Debug)]
-pub struct Tx<'a>(&'a Connection);
+pub struct Tx<'a>(On<'a>);
+
+#[derive(Debug)]
+enum On<'a> {
+    Sqlite(&'a Connection),
+    Postgres(&'a Session),
+}
 
 impl<'a> Tx<'a> {
     pub(super) fn sqlite(connection: &'a Connection) -> Self {
-        Self(connection)
+        Self(On::Sqlite(connection))
+    }
+
+    pub(super) fn postgres(session: &'a Session) -> Self {
+        Self(On::Postgres(session))
+    }
+
+    /// Waits until no other transaction has this name, and keeps it to the end of this one. What is
+    /// read after it was committed by all that had it before. SQLite has one writer anyway.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn lock(&self, name: &str) -> Result<(), StoreError> {
+        match self.0 {
+            On::Sqlite(_) => Ok(()),
+            On::Postgres(session) => session.lock(name),
+        }
     }
 
     /// Runs a statement and says how many rows it wrote.
@@ -106,8 +164,13 @@ impl<'a> Tx<'a> {
     /// # Errors
     /// When the store fails.
     pub fn execute(&self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, StoreError> {
-        let rows = self.0.prepare_cached(sql)?.execute(params_from_iter(values))?;
-        Ok(u64::try_from(rows).unwrap_or(u64::MAX))
+        match self.0 {
+            On::Sqlite(connection) => {
+                let rows = connection.prepare_cached(sql)?.execute(params_from_iter(values))?;
+                Ok(u64::try_from(rows).unwrap_or(u64::MAX))
+            }
+            On::Postgres(session) => session.execute(sql, values),
+        }
     }
 
     /// All rows that a query finds, each as `read` reads it.
@@ -120,13 +183,22 @@ impl<'a> Tx<'a> {
         values: &[Value<'_>],
         mut read: impl FnMut(&Row<'_>) -> Result<T, E>,
     ) -> Result<Vec<T>, E> {
-        let mut statement = self.0.prepare_cached(sql).map_err(StoreError::from)?;
-        let mut rows = statement.query(params_from_iter(values)).map_err(StoreError::from)?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(StoreError::from)? {
-            found.push(read(&Row(row))?);
+        match self.0 {
+            On::Sqlite(connection) => {
+                let mut statement = connection.prepare_cached(sql).map_err(StoreError::from)?;
+                let rows = statement.query(params_from_iter(values));
+                let mut rows = rows.map_err(StoreError::from)?;
+                let mut found = Vec::new();
+                while let Some(row) = rows.next().map_err(StoreError::from)? {
+                    found.push(read(&Row(Found::Sqlite(row)))?);
+                }
+                Ok(found)
+            }
+            On::Postgres(session) => {
+                let rows = session.query(sql, values)?;
+                rows.iter().map(|row| read(&Row(Found::Postgres(row)))).collect()
+            }
         }
-        Ok(found)
     }
 
     /// The row that a query finds, if it finds one.

@@ -124,7 +124,7 @@ async fn rides_are_accepted_while_the_broker_is_down_and_asked_for_once_when_it_
     let all_asked = async || world.rider_events().await.len() == phones.len();
     eventually_within(deadline::RECOVERY, "all rides are asked for", all_asked).await;
     running.stop().await;
-    let store = world.store();
+    let store = world.store().await;
     assert_eq!(waiting(&store).await, 0);
     let mut riders: Vec<_> =
         world.rider_events().await.iter().map(|(envelope, _)| envelope.subject).collect();
@@ -149,7 +149,7 @@ async fn a_service_that_starts_without_the_broker_accepts_rides_and_asks_for_the
 #[tokio::test]
 async fn a_riders_events_keep_their_order_while_the_broker_comes_and_goes() {
     let mut world = World::new().await;
-    let store = world.store();
+    let store = world.store().await;
     let keys: Vec<_> = (0..5).map(|_| RiderId::fresh()).collect();
     let (_running, shutdown) = relay(&world, &store);
     for round in 0..6_u128 {
@@ -171,7 +171,7 @@ async fn a_riders_events_keep_their_order_while_the_broker_comes_and_goes() {
 #[tokio::test]
 async fn an_event_that_was_published_but_not_recorded_is_found_and_not_published_again() {
     let world = World::new().await;
-    let store = world.store();
+    let store = world.store().await;
     let key = RiderId::fresh();
     let first = event(key, 1, &world);
     push(&store, first.clone()).await;
@@ -186,7 +186,7 @@ async fn an_event_that_was_published_but_not_recorded_is_found_and_not_published
 #[tokio::test]
 async fn an_event_that_was_recorded_is_left_alone_after_a_restart() {
     let world = World::new().await;
-    let store = world.store();
+    let store = world.store().await;
     let key = RiderId::fresh();
     push(&store, event(key, 1, &world)).await;
     let (mut running, shutdown) = relay(&world, &store);
@@ -203,7 +203,7 @@ async fn an_event_that_was_recorded_is_left_alone_after_a_restart() {
 #[tokio::test]
 async fn a_store_that_lost_its_published_rows_finds_its_place_by_asking_the_broker() {
     let world = World::new().await;
-    let store = world.store();
+    let store = world.store().await;
     let key = RiderId::fresh();
     publish(&world, &event(key, 1, &world), 0).await;
     push(&store, event(key, 2, &world)).await;

@@ -83,8 +83,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(world: &World, books: &Books) -> Self {
-        let store = world.store();
+    async fn start(world: &World, books: &Books) -> Self {
+        let store = world.store().await;
         let (shutdown, mut running) = (CancellationToken::new(), JoinSet::new());
         let payments =
             Payments::new(world.nats.clone(), store.clone(), Bell::default(), books.clone());
@@ -155,7 +155,7 @@ async fn a_completed_ride_is_charged_and_its_receipt_says_so() {
 async fn a_completion_that_is_delivered_twice_is_charged_once() {
     let world = World::new().await;
     let books = Books::default();
-    let worker = Worker::start(&world, &books);
+    let worker = Worker::start(&world, &books).await;
     let (trip, rider) = (TripId::fresh(), RiderId::fresh());
     for _ in 0..3 {
         world.completed(trip, rider, 9, 13_850).await;
@@ -170,7 +170,7 @@ async fn a_completion_that_is_delivered_twice_is_charged_once() {
 async fn a_charge_whose_answer_was_lost_is_looked_up_and_not_made_again() {
     let world = World::new().await;
     let books = Books::losing_answers(1);
-    let worker = Worker::start(&world, &books);
+    let worker = Worker::start(&world, &books).await;
     world.completed(TripId::fresh(), RiderId::fresh(), 9, 13_850).await;
     eventually("it is settled", async || worker.settled().await == 1).await;
     assert_eq!(books.amounts(), [13_850]);
@@ -194,12 +194,12 @@ async fn a_worker_that_died_between_the_charge_and_its_record_does_not_charge_ag
     };
     let debt = rider::wire::debt(trip, &event).unwrap().unwrap();
     let now = world.nats.clock.now();
-    let store = world.store();
+    let store = world.store().await;
     store.write::<_, StoreError, _>(move |tx| ledger::owe(tx, &debt, now)).await.unwrap();
     books.charge(&debt).await.unwrap();
     store.close().await;
 
-    let worker = Worker::start(&world, &books);
+    let worker = Worker::start(&world, &books).await;
     world.completed(trip, rider, 9, 13_850).await;
     eventually("it is settled", async || worker.settled().await == 1).await;
     assert_eq!(books.amounts(), [13_850]);
@@ -210,7 +210,7 @@ async fn a_worker_that_died_between_the_charge_and_its_record_does_not_charge_ag
 async fn a_late_cancellation_is_charged_its_fee_and_a_free_one_nothing() {
     let world = World::new().await;
     let books = Books::default();
-    let worker = Worker::start(&world, &books);
+    let worker = Worker::start(&world, &books).await;
     world.cancelled(TripId::fresh(), RiderId::fresh(), 4, 0).await;
     world.assigned(TripId::fresh(), RiderId::fresh(), 3).await;
     world.cancelled(TripId::fresh(), RiderId::fresh(), 4, 4_500).await;
@@ -246,7 +246,7 @@ async fn an_outage_of_the_provider_delays_charges_and_loses_none() {
     let world = World::new().await;
     let books = Books::default();
     books.0.lock().unwrap().is_away = true;
-    let worker = Worker::start(&world, &books);
+    let worker = Worker::start(&world, &books).await;
     let charges = 40;
     for _ in 0..charges {
         world.completed(TripId::fresh(), RiderId::fresh(), 9, 13_850).await;
@@ -267,7 +267,7 @@ async fn an_outage_of_the_provider_delays_charges_and_loses_none() {
 async fn a_malformed_trip_event_is_put_aside_and_the_next_ride_is_charged() {
     let world = World::new().await;
     let books = Books::default();
-    let worker = Worker::start(&world, &books);
+    let worker = Worker::start(&world, &books).await;
     let subject = world.nats.partitions.trip_event(TripId::fresh());
     world.nats.jetstream.publish(subject, "rubbish".into()).await.unwrap().await.unwrap();
     world.completed(TripId::fresh(), RiderId::fresh(), 9, 13_850).await;

@@ -1,9 +1,6 @@
 //! What is around the service: the broker, `location`, the trip service, the payment provider.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use axum::{Json, extract::State, http::StatusCode, routing::get};
 use bytes::Bytes;
@@ -21,7 +18,11 @@ use common::{
 };
 use futures_util::StreamExt as _;
 use prost::Message as _;
-use rider::{Config, domain::tariff::TARIFF_DEFAULT, store::Store};
+use rider::{
+    Config,
+    domain::tariff::TARIFF_DEFAULT,
+    store::{Place, Store},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -91,12 +92,12 @@ impl World {
         world
     }
 
-    pub(crate) fn store_path(&self) -> PathBuf {
-        self.folder.path().join("rider.db")
+    pub(crate) fn place(&self) -> Place {
+        Place::File(self.folder.path().join("rider.db"))
     }
 
-    pub(crate) fn store(&self) -> Store {
-        Store::open(&self.store_path()).unwrap()
+    pub(crate) async fn store(&self) -> Store {
+        Store::open(&self.place()).await.unwrap()
     }
 
     pub(crate) fn config(&self) -> Config {
@@ -109,7 +110,7 @@ impl World {
             auth: self.issuer.config(),
             telemetry: TelemetryConfig { log: "warn".into(), log_json: false },
             listen: "127.0.0.1:0".parse().unwrap(),
-            store: self.store_path(),
+            store: self.place(),
             payments_url: self.payments_url.parse().unwrap(),
             payments_timeout_ms: 1_000,
             fare_secret: SECRET.into(),

@@ -13,7 +13,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
-pub use self::single::{NotAlone, alone};
+pub use self::single::{Alone, NotAlone, alone};
 use self::writer::Writer;
 use super::{OpenError, StoreError, Tx, schema};
 

@@ -3,11 +3,10 @@
 
 use std::thread;
 
-use common::failpoint;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::{StoreError, Tx};
+use super::super::{StoreError, Tx, committing};
 
 /// Jobs that may wait. More would only wait longer: callers are told to come back.
 const QUEUE_MAX: usize = 1024;
@@ -151,8 +150,5 @@ fn carry_out(
             savepoint.finish()?;
         }
     }
-    failpoint::reach("store.written");
-    transaction.commit()?;
-    failpoint::reach("store.committed");
-    Ok(())
+    committing(|| transaction.commit())
 }

@@ -1,4 +1,5 @@
-//! What the store promises, on real files.
+//! What the store promises, whatever database is under it: the same on files of SQLite and on
+//! PostgreSQL.
 
 use common::{
     clock::Timestamp,
@@ -7,13 +8,14 @@ use common::{
     geo::Point,
     id::{DriverId, RiderId, TripId},
     money::{Currency, Money},
+    testing::postgres::{TestPostgres, postgres},
 };
 use futures_util::FutureExt as _;
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError, ledger, outbox,
+    Place, Store, StoreError, ledger, outbox,
     requests::{Accepted, OrderError, RideOrder, accept},
     trips,
 };
@@ -26,12 +28,48 @@ use crate::{
     fare::FareError,
 };
 
+mod replicas;
+
 const NOON: Timestamp = Timestamp::from_micros(1_767_268_800_000_000);
 const ANNA: RiderId = RiderId(Uuid::from_u128(0xA));
 
-fn open() -> (Store, TempDir) {
-    let folder = TempDir::new().unwrap();
-    (Store::open(&folder.path().join("rider.db")).unwrap(), folder)
+/// Where a test's store is.
+enum Home {
+    Folder(TempDir),
+    Server(Box<TestPostgres>),
+}
+
+impl Home {
+    async fn server() -> Self {
+        Self::Server(Box::new(postgres().await))
+    }
+
+    fn place(&self) -> Place {
+        match self {
+            Self::Folder(folder) => Place::File(folder.path().join("rider.db")),
+            Self::Server(server) => server.url().parse().unwrap(),
+        }
+    }
+
+    async fn open(&self) -> Store {
+        Store::open(&self.place()).await.unwrap()
+    }
+}
+
+/// Each of these runs on each database.
+macro_rules! on_every_database {
+    ($($promise:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $promise() {
+                super::$promise(super::Home::Folder(super::TempDir::new().unwrap())).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $promise() {
+                super::$promise(super::Home::server().await).await;
+            })*
+        }
+    };
 }
 
 fn ride(trip: u128, rider: RiderId) -> Ride {
@@ -85,9 +123,21 @@ fn snapshot(trip: u128, sequence: u64, phase: v1::TripPhase) -> v1::TripSnapshot
     }
 }
 
-#[tokio::test]
-async fn a_ride_and_its_outbox_row_are_written_together() {
-    let (store, _folder) = open();
+on_every_database! {
+    a_ride_and_its_outbox_row_are_written_together,
+    the_same_key_is_answered_alike_and_asks_for_one_ride_even_after_a_restart,
+    a_key_that_stands_for_something_else_is_refused,
+    a_rider_is_on_one_trip_at_a_time,
+    a_job_that_fails_undoes_its_own_writes_and_not_its_neighbours,
+    what_waits_when_the_store_closes_is_written_and_what_comes_later_is_refused,
+    an_older_state_never_replaces_a_newer_one,
+    a_replay_of_what_a_view_has_seen_changes_nothing,
+    a_riders_trips_come_newest_first_and_nobody_elses,
+    a_debt_is_written_once_and_settled_once_and_the_books_balance,
+}
+
+async fn a_ride_and_its_outbox_row_are_written_together(home: Home) {
+    let store = home.open().await;
     let accepted = place(&store, order(1, ANNA, "k")).await.unwrap();
     assert!(!accepted.is_replay);
     let rows = waiting(&store).await;
@@ -96,12 +146,11 @@ async fn a_ride_and_its_outbox_row_are_written_together() {
     assert_eq!(rows[0].correlation, Uuid::from_u128(1));
 }
 
-#[tokio::test]
-async fn the_same_key_is_answered_alike_and_asks_for_one_ride_even_after_a_restart() {
-    let (store, folder) = open();
+async fn the_same_key_is_answered_alike_and_asks_for_one_ride_even_after_a_restart(home: Home) {
+    let store = home.open().await;
     let first = place(&store, order(1, ANNA, "k")).await.unwrap();
     store.close().await;
-    let store = Store::open(&folder.path().join("rider.db")).unwrap();
+    let store = home.open().await;
     let again = RideOrder { ride: Err(FareError::Expired(NOON)), ..order(2, ANNA, "k") };
     let second = place(&store, again).await.unwrap();
     assert!(second.is_replay);
@@ -109,17 +158,15 @@ async fn the_same_key_is_answered_alike_and_asks_for_one_ride_even_after_a_resta
     assert_eq!(waiting(&store).await.len(), 1);
 }
 
-#[tokio::test]
-async fn a_key_that_stands_for_something_else_is_refused() {
-    let (store, _folder) = open();
+async fn a_key_that_stands_for_something_else_is_refused(home: Home) {
+    let store = home.open().await;
     place(&store, order(1, ANNA, "k")).await.unwrap();
     let other = RideOrder { fingerprint: [2; 32], ..order(2, ANNA, "k") };
     assert!(matches!(place(&store, other).await, Err(OrderError::KeyReused)));
 }
 
-#[tokio::test]
-async fn a_rider_is_on_one_trip_at_a_time() {
-    let (store, _folder) = open();
+async fn a_rider_is_on_one_trip_at_a_time(home: Home) {
+    let store = home.open().await;
     place(&store, order(1, ANNA, "k")).await.unwrap();
     let refused = place(&store, order(2, ANNA, "l")).await;
     assert!(matches!(refused, Err(OrderError::TripInProgress(trip)) if trip.0.as_u128() == 1));
@@ -128,9 +175,8 @@ async fn a_rider_is_on_one_trip_at_a_time() {
     assert!(place(&store, order(2, ANNA, "l")).await.is_ok());
 }
 
-#[tokio::test]
-async fn a_job_that_fails_undoes_its_own_writes_and_not_its_neighbours() {
-    let (store, _folder) = open();
+async fn a_job_that_fails_undoes_its_own_writes_and_not_its_neighbours(home: Home) {
+    let store = home.open().await;
     let fails = store.write(|tx| {
         accept(tx, &order(1, ANNA, "k"))?;
         Err::<(), _>(OrderError::KeyReused)
@@ -143,9 +189,8 @@ async fn a_job_that_fails_undoes_its_own_writes_and_not_its_neighbours() {
     assert_eq!(waiting(&store).await.len(), 50);
 }
 
-#[tokio::test]
-async fn what_waits_when_the_store_closes_is_written_and_what_comes_later_is_refused() {
-    let (store, folder) = open();
+async fn what_waits_when_the_store_closes_is_written_and_what_comes_later_is_refused(home: Home) {
+    let store = home.open().await;
     let orders = (0..20_u128)
         .map(|n| place(&store, order(n, RiderId(Uuid::from_u128(n)), "k")))
         .collect::<Vec<_>>();
@@ -153,13 +198,14 @@ async fn what_waits_when_the_store_closes_is_written_and_what_comes_later_is_ref
     assert!(placed.iter().all(Result::is_ok));
     let late = place(&store, order(99, ANNA, "k")).await;
     assert!(matches!(late, Err(OrderError::Store(StoreError::Closed))));
-    let store = Store::open(&folder.path().join("rider.db")).unwrap();
+    let store = home.open().await;
     assert_eq!(waiting(&store).await.len(), 20);
 }
 
 #[tokio::test]
 async fn a_store_that_is_too_far_behind_sends_new_work_away_and_loses_none_that_it_took() {
-    let (store, _folder) = open();
+    let home = Home::Folder(TempDir::new().unwrap());
+    let store = home.open().await;
     let (go_on, held) = std::sync::mpsc::channel::<()>();
     let mut holds = Box::pin(store.write::<_, StoreError, _>(move |_| {
         held.recv().ok();
@@ -185,9 +231,8 @@ async fn a_store_that_is_too_far_behind_sends_new_work_away_and_loses_none_that_
     assert_eq!(usize::try_from(taken).unwrap(), expected);
 }
 
-#[tokio::test]
-async fn an_older_state_never_replaces_a_newer_one() {
-    let (store, _folder) = open();
+async fn an_older_state_never_replaces_a_newer_one(home: Home) {
+    let store = home.open().await;
     place(&store, order(1, ANNA, "k")).await.unwrap();
     for (sequence, phase) in [(7, v1::TripPhase::Arrived), (5, v1::TripPhase::Assigned)] {
         let state = snapshot(1, sequence, phase);
@@ -198,9 +243,8 @@ async fn an_older_state_never_replaces_a_newer_one() {
     assert_eq!(trip.phase(), Phase::Arrived);
 }
 
-#[tokio::test]
-async fn a_riders_trips_come_newest_first_and_nobody_elses() {
-    let (store, _folder) = open();
+async fn a_riders_trips_come_newest_first_and_nobody_elses(home: Home) {
+    let store = home.open().await;
     let bert = RiderId(Uuid::from_u128(0xB));
     place(&store, order(1, ANNA, "k")).await.unwrap();
     place(&store, order(5, bert, "k")).await.unwrap();
@@ -227,9 +271,8 @@ fn debt() -> Debt {
     }
 }
 
-#[tokio::test]
-async fn a_debt_is_written_once_and_settled_once_and_the_books_balance() {
-    let (store, _folder) = open();
+async fn a_debt_is_written_once_and_settled_once_and_the_books_balance(home: Home) {
+    let store = home.open().await;
     for is_new in [true, false] {
         let charge = store.write(|tx| ledger::owe(tx, &debt(), NOON)).await.unwrap();
         assert_eq!(charge.is_new, is_new);
@@ -251,6 +294,21 @@ async fn a_debt_is_written_once_and_settled_once_and_the_books_balance() {
     }
 }
 
+async fn a_replay_of_what_a_view_has_seen_changes_nothing(home: Home) {
+    let store = home.open().await;
+    place(&store, order(1, ANNA, "k")).await.unwrap();
+    for (last, expected) in [(7_u64, 0), (5, 7), (9, 7)] {
+        let seen = store.write(move |tx| {
+            let seen = trips::resume(tx, "trips")?;
+            trips::advance(tx, "trips", last)?;
+            Ok::<_, StoreError>(seen)
+        });
+        assert_eq!(seen.await.unwrap(), expected);
+    }
+    let position = store.read::<_, StoreError, _>(|tx| trips::position(tx, "trips")).await;
+    assert_eq!(position.unwrap(), 9);
+}
+
 #[tokio::test]
 async fn a_store_in_memory_is_done_at_once_keeps_what_succeeded_and_undoes_what_failed() {
     let store = Store::inline().unwrap();
@@ -268,9 +326,11 @@ async fn a_store_in_memory_is_done_at_once_keeps_what_succeeded_and_undoes_what_
 
 #[tokio::test]
 async fn a_file_of_a_newer_version_is_refused() {
-    let (store, folder) = open();
+    let folder = TempDir::new().unwrap();
+    let place = Place::File(folder.path().join("rider.db"));
+    let store = Store::open(&place).await.unwrap();
     store.close().await;
     let path = folder.path().join("rider.db");
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(Store::open(&path).is_err());
+    assert!(Store::open(&place).await.is_err());
 }
