@@ -21,6 +21,7 @@ pub mod money;
 pub mod nats;
 pub mod ping;
 pub mod problem;
+pub mod scan;
 pub mod shutdown;
 pub mod stream;
 pub mod subject;

@@ -179,14 +179,18 @@ pub fn streams(partitions: Partitions) -> Vec<Config> {
             max_bytes: 256 * MIB,
             max_age: 30 * DAY,
             max_message_size: -1,
-            ..file(DLQ, &["dlq.>", "resolution.>", "replay-run.*"], partitions)
+            ..file(
+                DLQ,
+                &[subject::DEAD_LETTERS, subject::RESOLUTIONS, subject::REPLAY_RUNS],
+                partitions,
+            )
         },
         Config {
             retention: RetentionPolicy::WorkQueue,
             discard: DiscardPolicy::New,
             max_bytes: 64 * MIB,
             max_message_size: -1,
-            ..file(REPLAY, &["replay.>"], partitions)
+            ..file(REPLAY, &[subject::REPLAYS], partitions)
         },
         Config {
             discard: DiscardPolicy::Old,

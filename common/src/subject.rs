@@ -216,6 +216,8 @@ pub fn replay_run(run: Uuid) -> String {
 pub const DEAD_LETTERS: &str = "dlq.>";
 /// What became of every dead letter.
 pub const RESOLUTIONS: &str = "resolution.>";
+/// How far every replay of dead letters has come.
+pub const REPLAY_RUNS: &str = "replay-run.*";
 /// Every dead letter on its way back.
 pub const REPLAYS: &str = "replay.>";
 /// Every frame of pings.

@@ -148,7 +148,7 @@ where
     Ok(())
 }
 
-fn policy(start: Start) -> DeliverPolicy {
+pub(crate) fn policy(start: Start) -> DeliverPolicy {
     match start {
         Start::LastPerSubject => DeliverPolicy::LastPerSubject,
         Start::After(0) => DeliverPolicy::All,
@@ -157,7 +157,7 @@ fn policy(start: Start) -> DeliverPolicy {
     }
 }
 
-fn stored(message: jetstream::Message) -> Result<(Stored, u64), async_nats::Error> {
+pub(crate) fn stored(message: jetstream::Message) -> Result<(Stored, u64), async_nats::Error> {
     let info = message.info()?;
     let (sequence, pending) = (info.stream_sequence, info.pending);
     let published = Timestamp::from(info.published);

@@ -13,6 +13,7 @@
 //! | writes | `driver.command.<p>.<driver>`: offer, release | `driver_commands.rs` |
 //! | asks | `location.query.candidates`: who is near | `dispatch/candidates.rs` |
 //! | serves | `trip.command.>`: what phones want of a trip, with an answer | `commands/` |
+//! | writes | `replay.<consumer>.<letter>`, `resolution.>`: dead letters sent back or discarded | `replays.rs`, `common::dead_letters` |
 //! | serves | HTTP for operations; `live.trip.event.>`, `live.driver.event.>` as SSE | `http/` |
 
 pub mod commands;
@@ -21,10 +22,10 @@ pub mod consumers;
 pub mod dispatch;
 pub mod domain;
 mod driver_commands;
-mod history;
 mod http;
 mod invariants;
 pub mod record;
+mod replays;
 
 pub use config::{Config, TermsConfig};
 
@@ -59,20 +60,23 @@ pub async fn serve(
     let store = EventStore::<TripDecider>::new(&nats);
     let reactions = Reactions::new(store.clone(), config.terms.terms());
     let (invariants, inspector) = (SharedInvariants::default(), Inspector::default());
-    let app = http::router(
-        &nats,
-        store.clone(),
-        &config.auth,
-        invariants.clone(),
-        inspector.clone(),
-        shutdown.clone(),
-    )?;
+    let (replays, ordered) = replays::replays();
+    let gateway = http::Parts {
+        nats: nats.clone(),
+        store: store.clone(),
+        invariants: invariants.clone(),
+        inspector: inspector.clone(),
+        replays,
+        shutdown: shutdown.clone(),
+    };
+    let app = http::router(&config.auth, gateway)?;
     let parts = async {
         tokio::try_join!(
             nats.keep_clock(shutdown.clone()),
             commands::run(&nats, store.clone(), shutdown.clone()),
             consumers::run(&nats, reactions, shutdown.clone()),
             consumer::read_advisories(&nats, shutdown.clone()),
+            ordered.run(&nats, shutdown.clone()),
             timer::sweep(&nats, store, timer::SWEEP_EVERY, shutdown.clone()),
             dispatch::run(&nats, config.dispatch, inspector, shutdown.clone()),
             invariants::watch(&nats, invariants, shutdown.clone()),

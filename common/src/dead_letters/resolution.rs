@@ -13,13 +13,13 @@ use async_nats::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{OperationError, text};
+use super::{OperationError, dlq, text};
 use crate::{
     clock::Timestamp,
     consumer::{Class, dead},
     contract::Malformed,
     nats::{self, Nats},
-    stream, subject,
+    subject,
 };
 
 /// How an attempt to resolve a letter ended.
@@ -189,6 +189,20 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// From the subject of a letter.
+    pub(crate) fn of_letter(subject: &str) -> Option<Self> {
+        let mut tokens = subject.strip_prefix("dlq.")?.split('.');
+        let (consumer, stream) = (tokens.next()?.to_owned(), tokens.next()?.to_owned());
+        let sequence = tokens.next()?.parse().ok()?;
+        tokens.next().is_none().then_some(Self { consumer, stream, sequence })
+    }
+
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        headers.insert(dead::CONSUMER, self.consumer.as_str());
+        headers.insert(dead::STREAM, self.stream.as_str());
+        headers.insert(dead::SEQUENCE, self.sequence.to_string());
+    }
+
     pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Malformed> {
         Ok(Self {
             consumer: required(headers, dead::CONSUMER)?,
@@ -197,7 +211,7 @@ impl Origin {
         })
     }
 
-    fn resolutions(&self) -> String {
+    pub(super) fn resolutions(&self) -> String {
         subject::resolution(&self.consumer, &self.stream, self.sequence)
     }
 }
@@ -227,9 +241,7 @@ pub async fn record(
     origin: &Origin,
     resolution: &Resolution,
 ) -> Result<bool, OperationError> {
-    let unavailable = |err: anyhow::Error| OperationError::Unavailable(err);
-    let dlq = nats.jetstream.get_stream_no_info(stream::DLQ).await;
-    let dlq = dlq.map_err(|err| unavailable(err.into()))?;
+    let dlq = dlq(nats).await?;
     for _ in 0..TRIES_MAX {
         let last = last(&dlq, origin).await?;
         if let Some((_, known)) = &last {
@@ -248,8 +260,8 @@ pub async fn record(
         match published {
             Ok(()) => return Ok(true),
             Err(err) if nats::is_wrong_sequence(&err) => {}
-            Err(err) => return Err(unavailable(err.into())),
+            Err(err) => return Err(OperationError::Unavailable(err.into())),
         }
     }
-    Err(unavailable(anyhow::anyhow!("others write to this letter's history")))
+    Err(OperationError::Unavailable(anyhow::anyhow!("others write to this letter's history")))
 }

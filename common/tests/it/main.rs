@@ -11,6 +11,7 @@
 mod broker;
 mod consumer;
 mod counter;
+mod dead_letters;
 mod event_store;
 mod golden;
 mod provisioning;

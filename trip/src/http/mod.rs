@@ -24,6 +24,7 @@ use crate::{
     dispatch::{self, Inspector},
     invariants::{SharedInvariants, Standing},
     record::TripDecider,
+    replays::Replays,
 };
 
 /// What the handlers work with.
@@ -33,7 +34,18 @@ struct Gateway {
     store: EventStore<TripDecider>,
     invariants: SharedInvariants,
     verifier: Verifier,
+    replays: Replays,
     shutdown: CancellationToken,
+}
+
+/// What the gateway needs.
+pub(crate) struct Parts {
+    pub(crate) nats: Nats,
+    pub(crate) store: EventStore<TripDecider>,
+    pub(crate) invariants: SharedInvariants,
+    pub(crate) inspector: Inspector,
+    pub(crate) replays: Replays,
+    pub(crate) shutdown: CancellationToken,
 }
 
 impl FromRef<Gateway> for Verifier {
@@ -46,14 +58,8 @@ impl FromRef<Gateway> for Verifier {
 ///
 /// # Errors
 /// When a configured key is not one.
-pub(crate) fn router(
-    nats: &Nats,
-    store: EventStore<TripDecider>,
-    auth: &AuthConfig,
-    invariants: SharedInvariants,
-    inspector: Inspector,
-    shutdown: CancellationToken,
-) -> Result<Router, BadKey> {
+pub(crate) fn router(auth: &AuthConfig, parts: Parts) -> Result<Router, BadKey> {
+    let Parts { nats, store, invariants, inspector, replays, shutdown } = parts;
     let verifier = Verifier::new(auth, nats.clock.clone())?;
     let issuer = Issuer::from_config(auth, &nats.clock)?;
     let readiness = {
@@ -63,15 +69,21 @@ pub(crate) fn router(
         })
     };
     let gateway =
-        Gateway { nats: nats.clone(), store, invariants, verifier: verifier.clone(), shutdown };
+        Gateway { nats, store, invariants, verifier: verifier.clone(), replays, shutdown };
     let mut routes = OpenApiRouter::new()
         .routes(routes!(trips::list))
         .routes(routes!(trips::timeline))
         .routes(routes!(trips::close))
         .routes(routes!(trips::unlock_pin))
         .routes(routes!(live::stream))
-        .routes(routes!(dead_letters::list))
-        .routes(routes!(dead_letters::show))
+        .routes(routes!(dead_letters::browse::list))
+        .routes(routes!(dead_letters::runs::list))
+        .routes(routes!(dead_letters::runs::show))
+        .routes(routes!(dead_letters::orders::replay_many))
+        .routes(routes!(dead_letters::orders::discard_many))
+        .routes(routes!(dead_letters::browse::show))
+        .routes(routes!(dead_letters::orders::replay_one))
+        .routes(routes!(dead_letters::orders::discard_one))
         .routes(routes!(invariants_standing))
         .with_state(gateway)
         .merge(dispatch::http::routes(inspector, verifier));

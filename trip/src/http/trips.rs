@@ -7,7 +7,9 @@ use common::{
     http::{IDEMPOTENCY_KEY, Json, Path, Query, cause},
     id::{CommandId, TripId},
     problem::{Problem, ProblemBody},
+    scan::{Scan, ScanSpec},
     stream, subject,
+    view::Start,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -19,12 +21,13 @@ use super::{
 };
 use crate::{
     domain::{Phase, Reason, TripCommand},
-    history,
     record::TripDecider,
 };
 
 const TRIPS_LIMIT_DEFAULT: usize = 100;
 const TRIPS_LIMIT_MAX: usize = 1_000;
+/// More events than any one trip can have: offers are limited, and so are tries and ratings.
+const EVENTS_MAX: usize = 256;
 const KEY_LEN_MAX: usize = 255;
 
 #[derive(Debug, Deserialize)]
@@ -88,9 +91,14 @@ pub(super) async fn timeline(
     Path(trip_id): Path<TripId>,
 ) -> Result<Json<Timeline>, Problem> {
     let filter = subject::TRIP.history(gateway.nats.partitions, trip_id.0);
-    let messages = history::read(&gateway.nats, stream::TRIP, &filter, 0, history::EVENTS_MAX)
-        .await
-        .map_err(|err| Problem::unavailable(format!("{err:#}")))?;
+    let spec = ScanSpec {
+        stream: stream::TRIP,
+        filters: vec![filter],
+        start: Start::After(0),
+        headers_only: false,
+    };
+    let read = async { Scan::open(&gateway.nats, spec).await?.collect(EVENTS_MAX).await };
+    let messages = read.await.map_err(|err| Problem::unavailable(format!("{err:#}")))?;
     let mut events: Vec<EventView> = Vec::with_capacity(messages.len());
     for message in messages {
         let corrupt = |err: common::contract::Malformed| Problem::unavailable(err.to_string());

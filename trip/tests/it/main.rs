@@ -9,6 +9,7 @@
 
 mod commands;
 mod console;
+mod dead_letters;
 mod malformed;
 mod operations;
 mod races;
