@@ -1,6 +1,7 @@
 //! Contracts and plumbing that every service shares. No rule about rides lives here.
 
 pub mod auth;
+pub mod breaker;
 pub mod broker;
 pub mod clock;
 pub mod consumer;
