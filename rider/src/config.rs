@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use axum::http::Uri;
-use common::{auth::AuthConfig, nats::NatsConfig, telemetry::TelemetryConfig};
+use common::{
+    auth::AuthConfig, breaker::BreakerConfig, nats::NatsConfig, telemetry::TelemetryConfig,
+};
 
 use crate::{
     domain::tariff::{TARIFF_DEFAULT, Tariff},
@@ -36,6 +38,9 @@ pub struct Config {
     /// How long the payment provider may take for an answer before its outcome counts as unknown.
     #[arg(long, env = "PAYMENTS_TIMEOUT_MS", default_value_t = 3_000)]
     pub payments_timeout_ms: u64,
+    /// When the payment provider is left alone for a while.
+    #[command(flatten)]
+    pub breaker: BreakerConfig,
     /// The secret that quotes are signed with, 32 bytes or more; all replicas share it.
     #[arg(long, env = "FARE_SECRET", hide_env_values = true)]
     pub fare_secret: String,

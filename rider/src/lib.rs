@@ -27,6 +27,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use common::{
     auth::{Issuer, Verifier},
+    breaker::Breaker,
     nats::Nats,
     stream::ProvisionError,
     trips::Trips,
@@ -143,7 +144,8 @@ async fn behind_the_broker(
 ) -> anyhow::Result<()> {
     let timeout = Duration::from_millis(config.payments_timeout_ms);
     let provider = HttpProvider::new(&config.payments_url, timeout);
-    let payments = Payments::new(nats.clone(), store.clone(), bell.clone(), provider);
+    let breaker = Breaker::new("payments", config.breaker);
+    let payments = Payments::new(nats.clone(), store.clone(), bell.clone(), provider, breaker);
     tokio::try_join!(
         prepare(&nats, &shutdown),
         nats.keep_clock(shutdown.clone()),

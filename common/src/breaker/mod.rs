@@ -10,55 +10,57 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use self::circuit::{Admission, Circuit};
 pub use self::circuit::State;
+use self::circuit::{Admission, Circuit};
 use crate::metrics;
 
 /// When a breaker opens, and how it closes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 pub struct BreakerConfig {
     /// Calls that are older than this do not count.
-    #[arg(long, env = "BREAKER_WINDOW_MS", default_value_t = 10_000)]
+    #[arg(long, env = "BREAKER_WINDOW_MS", default_value_t = BreakerConfig::DEFAULT.breaker_window_ms)]
     pub breaker_window_ms: u64,
     /// So many calls in the window at least, before their share of failures says anything.
-    #[arg(long, env = "BREAKER_CALLS_MIN", default_value_t = 20)]
+    #[arg(long, env = "BREAKER_CALLS_MIN", default_value_t = BreakerConfig::DEFAULT.breaker_calls_min)]
     pub breaker_calls_min: u32,
     /// The share of failed or slow calls, in percent, that opens it.
-    #[arg(long, env = "BREAKER_FAILED_PERCENT", default_value_t = 50,
+    #[arg(long, env = "BREAKER_FAILED_PERCENT", default_value_t = BreakerConfig::DEFAULT.breaker_failed_percent,
         value_parser = clap::value_parser!(u32).range(1..=100))]
     pub breaker_failed_percent: u32,
     /// So many failures in a row open it, however few calls there are: not more than a message has
     /// tries, or an outage in a quiet hour would use them up.
-    #[arg(long, env = "BREAKER_FAILURES_IN_ROW", default_value_t = 5,
+    #[arg(long, env = "BREAKER_FAILURES_IN_ROW", default_value_t = BreakerConfig::DEFAULT.breaker_failures_in_row,
         value_parser = clap::value_parser!(u32).range(1..=5))]
     pub breaker_failures_in_row: u32,
     /// How long nobody calls once it is open.
-    #[arg(long, env = "BREAKER_OPEN_MS", default_value_t = 1_000)]
+    #[arg(long, env = "BREAKER_OPEN_MS", default_value_t = BreakerConfig::DEFAULT.breaker_open_ms)]
     pub breaker_open_ms: u64,
     /// How many calls in a row have to go well, one after the other, until it closes.
-    #[arg(long, env = "BREAKER_PROBES", default_value_t = 1,
+    #[arg(long, env = "BREAKER_PROBES", default_value_t = BreakerConfig::DEFAULT.breaker_probes,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub breaker_probes: u32,
     /// A call that takes longer counts as failed, whatever it says in the end.
-    #[arg(long, env = "BREAKER_SLOW_MS", default_value_t = 2_000)]
+    #[arg(long, env = "BREAKER_SLOW_MS", default_value_t = BreakerConfig::DEFAULT.breaker_slow_ms)]
     pub breaker_slow_ms: u64,
 }
 
 impl Default for BreakerConfig {
     fn default() -> Self {
-        Self {
-            breaker_window_ms: 10_000,
-            breaker_calls_min: 20,
-            breaker_failed_percent: 50,
-            breaker_failures_in_row: 5,
-            breaker_open_ms: 1_000,
-            breaker_probes: 1,
-            breaker_slow_ms: 2_000,
-        }
+        Self::DEFAULT
     }
 }
 
 impl BreakerConfig {
+    const DEFAULT: Self = Self {
+        breaker_window_ms: 10_000,
+        breaker_calls_min: 20,
+        breaker_failed_percent: 50,
+        breaker_failures_in_row: 5,
+        breaker_open_ms: 1_000,
+        breaker_probes: 1,
+        breaker_slow_ms: 2_000,
+    };
+
     fn slow(&self) -> Duration {
         Duration::from_millis(self.breaker_slow_ms)
     }
@@ -144,6 +146,17 @@ impl Breaker {
                 Admission::Probing => None,
             };
             wait(changed, retry_at).await;
+        }
+    }
+
+    /// Waits until it is closed.
+    pub async fn closed(&self) {
+        loop {
+            let changed = self.0.changed.notified();
+            if self.state() == State::Closed {
+                return;
+            }
+            changed.await;
         }
     }
 

@@ -24,7 +24,7 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,7 @@ use self::{
     replay::Returned,
 };
 use crate::{
+    breaker::{Breaker, State},
     clock::Timestamp,
     contract::Malformed,
     decider::Recorder,
@@ -183,10 +184,43 @@ where
     H: Fn(Delivery, u32) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Failure>> + Send + 'static,
 {
+    read(nats, spec, None, shutdown, handler).await
+}
+
+/// As [`run`], for a worker whose handler calls a dependency behind this breaker: while it is not
+/// closed no more than one message to try it with is asked for.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_behind<H, Fut>(
+    nats: &Nats,
+    spec: ConsumerSpec,
+    breaker: Breaker,
+    shutdown: CancellationToken,
+    handler: H,
+) -> anyhow::Result<()>
+where
+    H: Fn(Delivery, u32) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    read(nats, spec, Some(breaker), shutdown, handler).await
+}
+
+async fn read<H, Fut>(
+    nats: &Nats,
+    spec: ConsumerSpec,
+    breaker: Option<Breaker>,
+    shutdown: CancellationToken,
+    handler: H,
+) -> anyhow::Result<()>
+where
+    H: Fn(Delivery, u32) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+{
     let mut loops = JoinSet::new();
     let partitions = spec.partitions(nats.partitions).map(Source::Partition);
     for source in partitions.chain(spec.replays().map(Source::Replay)) {
-        let reader = Reader { nats: nats.clone(), spec, source };
+        let reader = Reader { nats: nats.clone(), spec, source, breaker: breaker.clone() };
         let (handler, shutdown) = (handler.clone(), shutdown.clone());
         loops.spawn(async move { reader.run(shutdown, handler).await });
     }
@@ -203,11 +237,37 @@ enum Source {
     Replay(ReplaySpec),
 }
 
+/// Why no more messages are taken.
+enum Taken {
+    /// The service stops.
+    Stopping,
+    /// The breaker is not closed.
+    Shut,
+}
+
+/// Messages that are being handled.
+struct InHand {
+    tasks: JoinSet<()>,
+    free: Arc<Semaphore>,
+}
+
+impl InHand {
+    fn new() -> Self {
+        let window = usize::try_from(WORKER_IN_FLIGHT).unwrap_or(1);
+        Self { tasks: JoinSet::new(), free: Arc::new(Semaphore::new(window)) }
+    }
+}
+
+fn pulling(consumer: &Consumer<pull::Config>) -> pull::StreamBuilder<'_> {
+    consumer.stream().expires(PULL_EXPIRES).heartbeat(PULL_EXPIRES / 2)
+}
+
 #[derive(Clone)]
 struct Reader {
     nats: Nats,
     spec: ConsumerSpec,
     source: Source,
+    breaker: Option<Breaker>,
 }
 
 impl Reader {
@@ -259,16 +319,14 @@ impl Reader {
         let (durable, stream) = (self.durable(), self.stream());
         let consumer: Consumer<pull::Config> =
             self.nats.jetstream.get_consumer_from_stream(&durable, stream).await?;
-        let pull = consumer.stream().expires(PULL_EXPIRES).heartbeat(PULL_EXPIRES / 2);
         match self.kind() {
             ConsumerKind::Worker | ConsumerKind::Single => {
-                let messages = pull.max_messages_per_batch(WINDOW_BATCH).messages().await?;
-                self.work(messages, shutdown, handler).await
+                self.work(&consumer, shutdown, handler).await
             }
             kind @ (ConsumerKind::Lane | ConsumerKind::Pings) => {
                 let batch = if kind == ConsumerKind::Lane { LANE_BATCH } else { WINDOW_BATCH };
-                let messages =
-                    pull.group(OWNER_GROUP).max_messages_per_batch(batch).messages().await?;
+                let pull = pulling(&consumer).group(OWNER_GROUP);
+                let messages = pull.max_messages_per_batch(batch).messages().await?;
                 let is_owner = self.own(messages, shutdown, handler).await?;
                 if is_owner {
                     // A hand-over in milliseconds instead of the pin's time-out.
@@ -330,10 +388,11 @@ impl Reader {
         }
     }
 
-    /// Many messages at a time, in no order.
+    /// Many messages at a time, in no order. While calls to the dependency have to wait nothing is
+    /// pulled: another replica may be able to handle it. What is in hand is kept, and waits.
     async fn work<H, Fut>(
         &self,
-        mut messages: pull::Stream,
+        consumer: &Consumer<pull::Config>,
         shutdown: &CancellationToken,
         handler: &H,
     ) -> Result<(), async_nats::Error>
@@ -341,30 +400,87 @@ impl Reader {
         H: Fn(Delivery, u32) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Failure>> + Send + 'static,
     {
-        let window = usize::try_from(WORKER_IN_FLIGHT).unwrap_or(1);
-        let free = Arc::new(Semaphore::new(window));
-        let mut in_hand = JoinSet::new();
+        let mut in_hand = InHand::new();
         let ended = loop {
-            while in_hand.try_join_next().is_some() {}
-            let Ok(place) = Arc::clone(&free).acquire_owned().await else { break Ok(()) };
-            match shutdown.run_until_cancelled(messages.next()).await {
-                None => break Ok(()),
-                Some(None) => break Err("the consumer ended".into()),
-                Some(Some(Err(err))) => break Err(err.into()),
-                Some(Some(Ok(message))) => {
-                    let (this, handler) = (self.clone(), handler.clone());
-                    in_hand.spawn(async move {
-                        this.settle(message, &handler).await;
-                        drop(place);
-                    });
-                }
+            if shutdown.run_until_cancelled(self.opened(&mut in_hand)).await.is_none() {
+                break Ok(());
+            }
+            match self.take(consumer, &mut in_hand, shutdown, handler).await {
+                Ok(Taken::Stopping) => break Ok(()),
+                Ok(Taken::Shut) => {}
+                Err(err) => break Err(err),
             }
         };
+        let mut in_hand = in_hand.tasks;
         let drained = async { while in_hand.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
             tracing::warn!(consumer = self.spec.name, "messages in hand left to redelivery");
         }
         ended
+    }
+
+    async fn take<H, Fut>(
+        &self,
+        consumer: &Consumer<pull::Config>,
+        in_hand: &mut InHand,
+        shutdown: &CancellationToken,
+        handler: &H,
+    ) -> Result<Taken, async_nats::Error>
+    where
+        H: Fn(Delivery, u32) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        let settle = |message, place| {
+            let (this, handler) = (self.clone(), handler.clone());
+            async move {
+                this.settle(message, &handler).await;
+                drop(place);
+            }
+        };
+        let is_probe = self.breaker.as_ref().is_some_and(|it| it.state() != State::Closed);
+        let batch = if is_probe { 1 } else { WINDOW_BATCH };
+        let mut messages = pulling(consumer).max_messages_per_batch(batch).messages().await?;
+        loop {
+            while in_hand.tasks.try_join_next().is_some() {}
+            let place = Arc::clone(&in_hand.free).acquire_owned().await?;
+            let next = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(Taken::Stopping),
+                () = self.shut() => break,
+                next = messages.next() => next,
+            };
+            let message = next.ok_or("the consumer ended")??;
+            in_hand.tasks.spawn(settle(message, place));
+            if is_probe {
+                break;
+            }
+        }
+        // What has come already is taken in hand too: left lying it would lose a try.
+        while let Some(Some(Ok(message))) = messages.next().now_or_never() {
+            let place = Arc::clone(&in_hand.free).acquire_owned().await?;
+            in_hand.tasks.spawn(settle(message, place));
+        }
+        Ok(Taken::Shut)
+    }
+
+    /// Waits until messages may be asked for. What is in hand makes the probes; only where there is
+    /// nothing in hand another message is needed for one.
+    async fn opened(&self, in_hand: &mut InHand) {
+        let Some(breaker) = &self.breaker else { return };
+        while !in_hand.tasks.is_empty() {
+            tokio::select! {
+                () = breaker.closed() => return,
+                _ = in_hand.tasks.join_next() => {}
+            }
+        }
+        breaker.opened().await;
+    }
+
+    async fn shut(&self) {
+        match &self.breaker {
+            Some(breaker) => breaker.shut().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Handles one message and tells the broker how it went. Losing an ack only costs a repetition.

@@ -1,13 +1,13 @@
 //! Turns ended trips into charges, each exactly once: the debt is in the ledger before the provider
 //! is called, and whenever it is not certain that the provider was not called, it is asked first.
 
-pub mod breaker;
 pub mod provider;
 mod turns;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use common::{
+    breaker::{Breaker, State},
     consumer::{self, Delivery, Failure},
     contract::{self, v1},
     event_store::Cause,
@@ -19,7 +19,6 @@ use common::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    breaker::Breaker,
     provider::{ChargeReceipt, Provider, ProviderError},
     turns::Turns,
 };
@@ -41,6 +40,12 @@ impl From<StoreError> for Failure {
     }
 }
 
+/// How often the provider is asked before that counts as one of the message's tries. A provider that
+/// comes and goes would use up five in seconds.
+const ASKS_MAX: u32 = 3;
+/// The first pause between two of them; it doubles.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
 /// Charges what ended trips cost.
 #[derive(Debug)]
 pub struct Payments<P> {
@@ -55,9 +60,8 @@ pub struct Payments<P> {
 impl<P: Provider> Payments<P> {
     /// With this provider.
     #[must_use]
-    pub fn new(nats: Nats, store: Store, bell: Bell, provider: P) -> Self {
-        let (breaker, turns) = (Breaker::default(), Turns::default());
-        Self { nats, store, bell, provider, breaker, turns }
+    pub fn new(nats: Nats, store: Store, bell: Bell, provider: P, breaker: Breaker) -> Self {
+        Self { nats, store, bell, provider, breaker, turns: Turns::default() }
     }
 
     /// Works until shutdown.
@@ -65,13 +69,13 @@ impl<P: Provider> Payments<P> {
     /// # Errors
     /// When the consumer ends that should not.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let nats = self.nats.clone();
+        let (nats, breaker) = (self.nats.clone(), self.breaker.clone());
         let this = Arc::new(self);
-        consumer::run(&nats, stream::RIDER_PAYMENTS, shutdown, move |delivery, _| {
+        let handler = move |delivery, _| {
             let this = Arc::clone(&this);
             async move { this.handle(&delivery).await }
-        })
-        .await
+        };
+        consumer::run_behind(&nats, stream::RIDER_PAYMENTS, breaker, shutdown, handler).await
     }
 
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
@@ -79,31 +83,59 @@ impl<P: Provider> Payments<P> {
         let trip = TripId(envelope.subject);
         let event: v1::TripEvent = contract::decode("TripEvent", &delivery.payload)?;
         match wire::debt(trip, &event)? {
-            Some(debt) => self.collect(debt, Cause::from(&envelope)).await,
+            Some(debt) => self.collect(delivery, debt, Cause::from(&envelope)).await,
             None => Ok(()),
         }
     }
 
-    async fn collect(&self, debt: Debt, cause: Cause) -> Result<(), Failure> {
-        let _turn = self.turns.take(debt.trip).await;
-        let now = self.nats.clock.now();
-        let charge =
-            self.store.write::<_, StoreError, _>(move |tx| ledger::owe(tx, &debt, now)).await?;
-        let ChargeState::Pending { first_call_at } = charge.state else { return Ok(()) };
-        failpoint::reach("payments.owed");
-        self.breaker.pass().await;
-        let asked = self.charge(&debt, approach(first_call_at, charge.is_new, now)).await;
-        self.breaker.note(!matches!(asked, Err(ProviderError::Unknown(_))));
-        let receipt = asked.map_err(|err| match err {
-            ProviderError::Unknown(_) => Failure::Transient(err.into()),
-            ProviderError::Refused(_) | ProviderError::Mismatch(_) => {
-                Failure::Permanent(err.into())
-            }
-        })?;
+    async fn collect(&self, delivery: &Delivery, debt: Debt, cause: Cause) -> Result<(), Failure> {
+        let _turn = delivery.wait(self.turns.take(debt.trip)).await;
+        let mut asks = 0;
+        // The provider has its own time-out; how long it is away is not the message's fault.
+        let receipt = loop {
+            let Some(asked) = delivery.wait(self.ask(&debt)).await? else { return Ok(()) };
+            break match asked {
+                Ok(receipt) => receipt,
+                // It did not answer and calls wait now: so does this message, in hand and without
+                // losing a try, until one call went well.
+                Err(ProviderError::Unknown(why)) if self.breaker.state() != State::Closed => {
+                    tracing::debug!(trip.id = %debt.trip, why, "not charged, waiting");
+                    continue;
+                }
+                Err(ProviderError::Unknown(why)) if asks + 1 < ASKS_MAX => {
+                    tracing::debug!(trip.id = %debt.trip, why, "not charged, asking again");
+                    delivery.wait(tokio::time::sleep(ASK_AGAIN_AFTER * (1 << asks))).await;
+                    asks += 1;
+                    continue;
+                }
+                Err(err @ ProviderError::Unknown(_)) => return Err(Failure::Transient(err.into())),
+                Err(err @ (ProviderError::Refused(_) | ProviderError::Mismatch(_))) => {
+                    return Err(Failure::Permanent(err.into()));
+                }
+            };
+        };
         failpoint::reach("payments.charged");
         self.settle(debt, receipt, cause).await?;
         failpoint::reach("payments.settled");
         Ok(())
+    }
+
+    /// Writes the debt down and asks the provider for it, once. `None`: it is settled already.
+    async fn ask(
+        &self,
+        debt: &Debt,
+    ) -> Result<Option<Result<ChargeReceipt, ProviderError>>, Failure> {
+        let (owed, now) = (*debt, self.nats.clock.now());
+        let charge =
+            self.store.write::<_, StoreError, _>(move |tx| ledger::owe(tx, &owed, now)).await?;
+        let ChargeState::Pending { first_call_at } = charge.state else { return Ok(None) };
+        failpoint::reach("payments.owed");
+        let pass = self.breaker.pass().await;
+        // The wait may have been a long one.
+        let now = self.nats.clock.now();
+        let asked = self.charge(debt, approach(first_call_at, charge.is_new, now)).await;
+        pass.note(!matches!(asked, Err(ProviderError::Unknown(_))));
+        Ok(Some(asked))
     }
 
     async fn charge(

@@ -3,9 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
+use async_nats::jetstream::consumer;
 use common::{
+    breaker::{Breaker, BreakerConfig, State},
     contract::v1,
     id::{RiderId, TripId},
     stream,
@@ -35,6 +38,23 @@ struct Entries {
     look_ups: u32,
     answers_lost: u32,
     is_away: bool,
+    /// Away for so many calls, there for as many, and so on, until it stays; 0 for never.
+    flaps_every: u32,
+    calls: u32,
+}
+
+const FLAPS: u32 = 20;
+
+impl Entries {
+    fn call(&mut self) -> Result<(), ProviderError> {
+        self.calls += 1;
+        let run = self.calls.checked_div(self.flaps_every);
+        let is_down = run.is_some_and(|run| run < FLAPS && run % 2 == 0);
+        if self.is_away || is_down {
+            return Err(ProviderError::Unknown("nobody answers".into()));
+        }
+        Ok(())
+    }
 }
 
 impl Books {
@@ -42,6 +62,20 @@ impl Books {
         let books = Self::default();
         books.0.lock().unwrap().answers_lost = count;
         books
+    }
+
+    fn away() -> Self {
+        let books = Self::default();
+        books.0.lock().unwrap().is_away = true;
+        books
+    }
+
+    fn returns(&self) {
+        self.0.lock().unwrap().is_away = false;
+    }
+
+    fn calls(&self) -> u32 {
+        self.0.lock().unwrap().calls
     }
 
     fn amounts(&self) -> Vec<i64> {
@@ -52,9 +86,7 @@ impl Books {
 impl Provider for Books {
     async fn charge(&self, debt: &Debt) -> Result<ChargeReceipt, ProviderError> {
         let mut entries = self.0.lock().unwrap();
-        if entries.is_away {
-            return Err(ProviderError::Unknown("nobody answers".into()));
-        }
+        entries.call()?;
         let charges = entries.charges.entry(debt.reference()).or_default();
         charges.push(debt.amount.amount_minor);
         if entries.answers_lost > 0 {
@@ -66,9 +98,7 @@ impl Provider for Books {
 
     async fn look_up(&self, debt: &Debt) -> Result<Option<ChargeReceipt>, ProviderError> {
         let mut entries = self.0.lock().unwrap();
-        if entries.is_away {
-            return Err(ProviderError::Unknown("nobody answers".into()));
-        }
+        entries.call()?;
         entries.look_ups += 1;
         let reference = debt.reference();
         let is_known = entries.charges.contains_key(&reference);
@@ -76,7 +106,15 @@ impl Provider for Books {
     }
 }
 
+const OPEN_FOR: Duration = Duration::from_millis(50);
+
+fn breaker() -> Breaker {
+    let breaker_open_ms = OPEN_FOR.as_millis().try_into().unwrap();
+    Breaker::new("payments", BreakerConfig { breaker_open_ms, ..BreakerConfig::default() })
+}
+
 struct Worker {
+    breaker: Breaker,
     store: Store,
     shutdown: CancellationToken,
     running: JoinSet<anyhow::Result<()>>,
@@ -84,12 +122,16 @@ struct Worker {
 
 impl Worker {
     async fn start(world: &World, books: &Books) -> Self {
-        let store = world.store().await;
+        Self::beside(world, world.store().await, books)
+    }
+
+    fn beside(world: &World, store: Store, books: &Books) -> Self {
         let (shutdown, mut running) = (CancellationToken::new(), JoinSet::new());
+        let (nats, breaker) = (world.nats.clone(), breaker());
         let payments =
-            Payments::new(world.nats.clone(), store.clone(), Bell::default(), books.clone());
+            Payments::new(nats, store.clone(), Bell::default(), books.clone(), breaker.clone());
         running.spawn(payments.run(shutdown.clone()));
-        Self { store, shutdown, running }
+        Self { breaker, store, shutdown, running }
     }
 
     async fn settled(&self) -> u64 {
@@ -103,16 +145,31 @@ impl Worker {
     }
 }
 
-/// Whether the consumer has nothing left to deliver or to hear of.
-async fn is_all_acknowledged(world: &World) -> bool {
-    let consumer: async_nats::jetstream::consumer::PullConsumer = world
+async fn consumer(world: &World) -> consumer::Info {
+    let consumer: consumer::PullConsumer = world
         .nats
         .admin
         .get_consumer_from_stream(stream::RIDER_PAYMENTS.name, stream::TRIP)
         .await
         .unwrap();
-    let found = consumer.cached_info();
+    consumer.cached_info().clone()
+}
+
+/// Whether the consumer has nothing left to deliver or to hear of.
+async fn is_all_acknowledged(world: &World) -> bool {
+    let found = consumer(world).await;
     found.num_pending == 0 && found.num_ack_pending == 0
+}
+
+async fn dead_letters(world: &World) -> u64 {
+    let mut dlq = world.nats.admin.get_stream(stream::DLQ).await.unwrap();
+    dlq.info().await.unwrap().state.messages
+}
+
+async fn complete_rides(world: &World, rides: usize) {
+    for _ in 0..rides {
+        world.completed(TripId::fresh(), RiderId::fresh(), 9, 13_850).await;
+    }
 }
 
 #[tokio::test]
@@ -242,25 +299,82 @@ async fn an_http_provider_that_charges_and_does_not_say_so_charges_once() {
 }
 
 #[tokio::test]
-async fn an_outage_of_the_provider_delays_charges_and_loses_none() {
+async fn an_outage_of_the_provider_is_met_with_probes_and_uses_up_no_tries() {
+    let world = World::new().await;
+    let books = Books::away();
+    let began = Instant::now();
+    let worker = Worker::start(&world, &books).await;
+    let (rides, at_once) = (200, usize::try_from(stream::WORKER_IN_FLIGHT).unwrap());
+    complete_rides(&world, rides).await;
+    let shut = async || worker.breaker.state() != State::Closed;
+    eventually("the breaker opens", shut).await;
+    let opened_after = books.calls();
+    eventually("thirty probes fail", async || books.calls() >= opened_after + 30).await;
+    // Calls that were under way when it opened, and one for each time that it was open.
+    let probes = began.elapsed().as_millis() / OPEN_FOR.as_millis() + 1;
+    assert!(u128::from(books.calls()) <= at_once as u128 + probes, "{} calls", books.calls());
+    books.returns();
+    let is_all_settled = async || usize::try_from(worker.settled().await).unwrap() == rides;
+    eventually_within(deadline::RECOVERY, "all are settled", is_all_settled).await;
+    assert_eq!(books.amounts().len(), rides);
+    assert_eq!(dead_letters(&world).await, 0);
+    eventually("all are handled", async || is_all_acknowledged(&world).await).await;
+    // Only who called while it was closed was handed back: for thirty probes nobody.
+    let deliveries = usize::try_from(consumer(&world).await.delivered.consumer_sequence).unwrap();
+    assert!(deliveries <= rides + at_once, "{deliveries} deliveries");
+    assert_eq!(worker.breaker.state(), State::Closed);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn in_a_quiet_hour_an_outage_sends_nobody_to_the_dead_letters_either() {
+    let world = World::new().await;
+    let books = Books::away();
+    let worker = Worker::start(&world, &books).await;
+    complete_rides(&world, 2).await;
+    // Two messages have ten tries.
+    let many = async || books.calls() >= 40;
+    eventually_within(deadline::RECOVERY, "forty calls fail", many).await;
+    assert_eq!(dead_letters(&world).await, 0);
+    books.returns();
+    let is_all_settled = async || worker.settled().await == 2;
+    eventually_within(deadline::RECOVERY, "both are settled", is_all_settled).await;
+    assert_eq!(books.amounts(), [13_850, 13_850]);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_comes_and_goes_is_paid_once_for_each_ride() {
     let world = World::new().await;
     let books = Books::default();
-    books.0.lock().unwrap().is_away = true;
+    books.0.lock().unwrap().flaps_every = 7;
     let worker = Worker::start(&world, &books).await;
-    let charges = 40;
-    for _ in 0..charges {
-        world.completed(TripId::fresh(), RiderId::fresh(), 9, 13_850).await;
-    }
-    eventually("all debts are written down", async || {
-        let owed = worker.store.read::<_, StoreError, _>(|tx| ledger::balance(tx, "riders_owe"));
-        owed.await.unwrap() == charges * 13_850
-    })
-    .await;
-    books.0.lock().unwrap().is_away = false;
-    let is_all_settled = async || i64::try_from(worker.settled().await).unwrap() == charges;
+    complete_rides(&world, 60).await;
+    let is_all_settled = async || worker.settled().await == 60;
     eventually_within(deadline::RECOVERY, "all are settled", is_all_settled).await;
-    assert_eq!(i64::try_from(books.amounts().len()).unwrap(), charges);
+    assert_eq!(books.amounts(), [13_850; 60]);
+    assert_eq!(dead_letters(&world).await, 0);
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn who_cannot_reach_the_provider_leaves_the_work_to_who_can() {
+    let world = World::new().await;
+    let (away, there) = (Books::away(), Books::default());
+    let cut_off = Worker::start(&world, &away).await;
+    complete_rides(&world, 5).await;
+    let shut = async || cut_off.breaker.state() != State::Closed;
+    eventually("the breaker of the one opens", shut).await;
+    let other = Worker::beside(&world, cut_off.store.clone(), &there);
+    complete_rides(&world, 100).await;
+    let most_done = async || there.amounts().len() >= 100;
+    eventually("the other one charges what comes", most_done).await;
+    away.returns();
+    let is_all_settled = async || other.settled().await == 105;
+    eventually_within(deadline::RECOVERY, "all are settled", is_all_settled).await;
+    assert_eq!(there.amounts().len() + away.amounts().len(), 105);
+    cut_off.shutdown.cancel();
+    other.stop().await;
 }
 
 #[tokio::test]
@@ -272,10 +386,6 @@ async fn a_malformed_trip_event_is_put_aside_and_the_next_ride_is_charged() {
     world.nats.jetstream.publish(subject, "rubbish".into()).await.unwrap().await.unwrap();
     world.completed(TripId::fresh(), RiderId::fresh(), 9, 13_850).await;
     eventually("it is settled", async || worker.settled().await == 1).await;
-    eventually("a copy is kept", async || {
-        let mut dlq = world.nats.admin.get_stream(stream::DLQ).await.unwrap();
-        dlq.info().await.unwrap().state.messages == 1
-    })
-    .await;
+    eventually("a copy is kept", async || dead_letters(&world).await == 1).await;
     worker.stop().await;
 }

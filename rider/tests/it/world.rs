@@ -6,6 +6,7 @@ use axum::{Json, extract::State, http::StatusCode, routing::get};
 use bytes::Bytes;
 use common::{
     auth::Issuer,
+    breaker::BreakerConfig,
     clock::Hlc,
     contract::v1,
     envelope::Envelope,
@@ -113,6 +114,7 @@ impl World {
             store: self.place(),
             payments_url: self.payments_url.parse().unwrap(),
             payments_timeout_ms: 1_000,
+            breaker: BreakerConfig::default(),
             fare_secret: SECRET.into(),
             tariff: TARIFF_DEFAULT.parse().unwrap(),
         }
