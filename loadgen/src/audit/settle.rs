@@ -7,10 +7,10 @@ use common::{nats::Nats, stream};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::iter};
 use tokio::time::Instant;
 
-use super::evidence;
+use super::books;
 
 /// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// One quiet look may fall between two steps of the saga.
 const QUIET_LOOKS: u32 = 3;
 /// Consumers that are asked at the same time.
@@ -84,7 +84,10 @@ async fn look(nats: &Nats, rider_store: Option<&Path>) -> anyhow::Result<Unsettl
         .try_collect()
         .await?;
     consumers.sort();
-    let (outbox, charges) = rider_store.map(evidence::waiting).transpose()?.unwrap_or_default();
+    let (outbox, charges) = match rider_store {
+        Some(place) => books::waiting(place).await?,
+        None => (0, 0),
+    };
     Ok(Unsettled { consumers, outbox, charges })
 }
 
