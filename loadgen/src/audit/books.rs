@@ -1,14 +1,14 @@
 //! The rider service's own books: its ledger, its outbox, the keys that it answered, and its view of
 //! trips. Read as they are; nothing is changed.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 use common::{
     contract::{decode, v1},
     id::{RiderId, TripId},
 };
-use rider::store::{Row, Store, StoreError, Tx};
+use rider::store::{Place, Row, Store, StoreError, Tx};
 use uuid::Uuid;
 
 /// The rider service's books.
@@ -109,10 +109,9 @@ impl Books {
     ///
     /// # Errors
     /// When there are none there, or not the rider service's.
-    pub async fn read(place: &Path) -> anyhow::Result<Self> {
-        let store = open(place)?;
-        let books = store.read(Self::all).await;
-        books.with_context(|| format!("the rider's books in `{}`", place.display()))
+    pub async fn read(place: &Place) -> anyhow::Result<Self> {
+        let books = open(place).await?.read(Self::all).await;
+        books.with_context(|| format!("the rider's books in `{place}`"))
     }
 
     fn all(tx: &Tx<'_>) -> Result<Self, StoreError> {
@@ -210,25 +209,24 @@ fn key_row(row: &Row<'_>) -> Result<KeyRow, StoreError> {
 
 /// How many of the rider service's events still wait for the broker, and how many charges for the
 /// provider.
-///
-/// # Errors
-/// When there are no books there, or not the rider service's.
-pub(super) async fn waiting(place: &Path) -> anyhow::Result<(u64, u64)> {
+pub(super) async fn waiting(store: &Store) -> anyhow::Result<(u64, u64)> {
     let count = |tx: &Tx<'_>| {
         let outbox =
             tx.number("SELECT COUNT(*) FROM outbox WHERE published_sequence IS NULL", &[])?;
         let charges = tx.number("SELECT COUNT(*) FROM charge WHERE settled_at_us IS NULL", &[])?;
         Ok::<_, StoreError>((outbox, charges))
     };
-    let (outbox, charges) = open(place)?.read(count).await?;
+    let (outbox, charges) = store.read(count).await?;
     Ok((u64::try_from(outbox)?, u64::try_from(charges)?))
 }
 
 /// Opening a store makes it where it is missing; an audit must not.
-fn open(place: &Path) -> anyhow::Result<Store> {
-    if !place.exists() {
-        bail!("there is no store of the rider service at `{}`", place.display());
+pub(super) async fn open(place: &Place) -> anyhow::Result<Store> {
+    if let Place::File(path) = place
+        && !path.exists()
+    {
+        bail!("there is no store of the rider service at `{place}`");
     }
-    Store::open(place)
-        .with_context(|| format!("cannot open the rider's store `{}`", place.display()))
+    let store = Store::open(place).await;
+    store.with_context(|| format!("cannot open the rider's store `{place}`"))
 }

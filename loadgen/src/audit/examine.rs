@@ -62,8 +62,8 @@ pub async fn examine(
         }
         evidence.pings = Some(PingEvidence { answered, counted });
     }
-    if let Some(store) = sources.rider_store.clone() {
-        evidence.books = Some(Books::read(&store).await?);
+    if let Some(store) = &sources.rider_store {
+        evidence.books = Some(Books::read(store).await?);
     }
     if let Some(payments) = &sources.payments {
         evidence.provider = Some(charges(payments).await?);
@@ -84,7 +84,7 @@ async fn read_at_rest(
     log: &mut Log,
     deadline: Instant,
 ) -> anyhow::Result<Option<Unsettled>> {
-    let store = sources.rider_store.as_deref();
+    let store = sources.rider_store.as_ref();
     log.read(nats).await?;
     for _ in 0..READINGS_MAX {
         let unsettled = settle(nats, store, deadline).await?;
