@@ -179,6 +179,11 @@ impl<D: Recorder> EventStore<D> {
     async fn load_from(&self, id: D::Id, from: ReadFrom) -> Result<Loaded<D>, ExecuteError<D>> {
         match self.port.log.last(D::STREAM, &self.subject(id), from).await? {
             Some(message) => {
+                // What is decided on this event is ordered after it, whoever wrote it and whatever
+                // clock they had.
+                if let Ok(envelope) = message.envelope() {
+                    self.port.clock.merge(envelope.hlc);
+                }
                 Ok(Loaded::from_recorded(D::decode(&message.payload)?, message.sequence))
             }
             None => Ok(Loaded::default()),

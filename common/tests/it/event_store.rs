@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::{Subscriber, jetstream::stream::Config};
 use common::{
+    envelope::Envelope,
     event_store::{Cause, EventStore, ExecuteError},
     id::{CommandId, TripId},
     nats::Nats,
@@ -51,6 +52,27 @@ async fn a_command_sent_twice_happens_once() {
     assert_eq!(second.event, None);
     assert_eq!((second.now.version, second.now.sequence), (1, first.now.sequence));
     assert_eq!(messages(&nats, "trip.event.>").await, 1);
+}
+
+#[tokio::test]
+async fn what_is_decided_on_anothers_event_is_ordered_after_it_though_its_clock_was_ahead() {
+    let Fixture { store, nats, broker } = fixture().await;
+    let other = Nats::new(broker.client().await, nats.partitions);
+    // Within what a clock may be ahead, and far beyond what a step takes.
+    other.clock.observe(nats.clock.now().plus(Duration::from_secs(3)), Duration::ZERO);
+    let id = TripId::fresh();
+    for store in [EventStore::<Counter>::new(&other), store] {
+        store.execute(id, CommandId::fresh(), &Cause::default(), &Command::Add).await.unwrap();
+    }
+    let stream = nats.admin.get_stream(stream::TRIP).await.unwrap();
+    let mut times = Vec::new();
+    for sequence in 1..=stream.cached_info().state.last_sequence {
+        let message = stream.direct_get(sequence).await.unwrap();
+        if message.subject.starts_with("trip.event.") {
+            times.push(Envelope::from_headers(&message.headers).unwrap().hlc);
+        }
+    }
+    assert!(times.len() == 2 && times[0] < times[1], "{times:?}");
 }
 
 #[tokio::test]
