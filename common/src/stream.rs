@@ -1,6 +1,6 @@
 //! Every stream and every consumer of the system, and the one function that makes them so.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use async_nats::jetstream::{
     self,
@@ -10,6 +10,8 @@ use async_nats::jetstream::{
         StorageType,
     },
 };
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream::iter};
 
 use crate::subject::{self, Partitions};
 
@@ -60,6 +62,12 @@ pub const HANDLED_BYTES_MAX: usize = 256 * 1024;
 /// No stream that is read by a consumer takes a larger message, headers included. With the letter's
 /// own headers its copy still fits into what a broker takes by default (1 MiB).
 const MESSAGE_BYTES_MAX: i32 = 896 * 1024;
+
+/// Consumers that are made at the same time.
+const ASKED_AT_ONCE: usize = 16;
+/// How long an answer of the broker is waited for before the question is put again.
+const PATIENCE: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -472,15 +480,36 @@ pub async fn provision(
     }
     // All partitions' consumers exist before the first command: a work queue stores silently what
     // nobody reads.
+    let mut making = Vec::new();
+    for (stream, config) in consumers(partitions) {
+        making.push(provision_consumer(jetstream, stream, config));
+    }
+    iter(making).buffer_unordered(ASKED_AT_ONCE).try_collect().await
+}
+
+/// The settings of every consumer, with its stream.
+fn consumers(partitions: Partitions) -> Vec<(&'static str, pull::Config)> {
+    let mut consumers = Vec::new();
     for spec in CONSUMERS {
-        for partition in spec.partitions(partitions) {
-            provision_consumer(jetstream, spec.stream, spec.config(partition)).await?;
-        }
-        if let Some(replays) = spec.replays() {
-            provision_consumer(jetstream, REPLAY, replays.config()).await?;
+        let own = spec.partitions(partitions);
+        consumers.extend(own.map(|partition| (spec.stream, spec.config(partition))));
+        consumers.extend(spec.replays().map(|replays| (REPLAY, replays.config())));
+    }
+    consumers
+}
+
+/// Asks until there is an answer: of some hundred questions one may well get lost, and asking again
+/// changes nothing. The last time the caller's own time-out holds, for a broker that is only slow.
+async fn ask<T, Asked>(question: impl Fn() -> Asked) -> T
+where
+    Asked: Future<Output = T>,
+{
+    for patience in PATIENCE {
+        if let Ok(answer) = tokio::time::timeout(patience, question()).await {
+            return answer;
         }
     }
-    Ok(())
+    question().await
 }
 
 async fn provision_consumer(
@@ -489,7 +518,7 @@ async fn provision_consumer(
     config: pull::Config,
 ) -> Result<(), ProvisionError> {
     let consumer = config.durable_name.clone().unwrap_or_default();
-    match jetstream.create_consumer_on_stream(config, stream).await {
+    match ask(|| jetstream.create_consumer_on_stream(config.clone(), stream)).await {
         Ok(_) => Ok(()),
         Err(source) => Err(ProvisionError::Consumer {
             stream: stream.to_owned(),
@@ -506,16 +535,18 @@ async fn provision_stream(
 ) -> Result<(), ProvisionError> {
     let stream = config.name.clone();
     let refused = |source| ProvisionError::Unchangeable { stream: stream.clone(), source };
-    match jetstream.get_stream(&stream).await {
+    match ask(|| jetstream.get_stream(&stream)).await {
         Ok(existing) => {
             let found = existing.cached_info().config.metadata.get(PARTITIONS_KEY).cloned();
             if let Some(found) = found.filter(|found| *found != partitions.to_string()) {
                 return Err(ProvisionError::OtherPartitions { stream, found, wanted: partitions });
             }
-            jetstream.update_stream(&config).await.map_err(|err| refused(err.into()))?;
+            ask(|| jetstream.update_stream(&config)).await.map_err(|err| refused(err.into()))?;
         }
         Err(_) => {
-            jetstream.create_stream(config).await.map_err(|err| refused(err.into()))?;
+            ask(|| jetstream.create_stream(config.clone()))
+                .await
+                .map_err(|err| refused(err.into()))?;
         }
     }
     Ok(())
