@@ -75,9 +75,9 @@ const SHORT: Profile = Profile {
     quiet: Duration::from_secs(8),
     storm: Duration::from_secs(80),
     trials: 0,
-    rides_per_minute: 180.0,
-    cars: 300,
-    on_shift: 80,
+    rides_per_minute: 120.0,
+    cars: 200,
+    on_shift: 60,
     bars: Bars {
         errors: 1_000,
         errors_each: 20,

@@ -8,15 +8,16 @@ use common::{
     failpoint::{self, Poison},
     nats,
     stream::{DRIVER, DRIVER_CMD, TRIP},
-    subject,
+    subject::{self, Partitions},
 };
 use uuid::Uuid;
 
 use super::{insist, record::Record, system::System};
 use crate::audit;
 
-/// As large as the broker takes; its own limit is 1 MiB with all headers.
-const HUGE_BYTES: usize = (1 << 20) - 1024;
+/// What a stream without a limit of its own takes, and room for headers.
+const HUGE_BYTES: i32 = 1 << 20;
+const HEADERS_BYTES: i32 = 1024;
 const MALFORMED: &[u8] = b"\xff\xff\xff\xff this is no message";
 
 /// What is wrong with it.
@@ -86,7 +87,7 @@ async fn put(
         headers.insert(failpoint::POISON, poison.name());
     }
     let payload = match dose {
-        Dose::Huge => Bytes::from(vec![0xff; HUGE_BYTES]),
+        Dose::Huge => Bytes::from(vec![0xff; huge_bytes(lane.stream, nats.partitions)?]),
         Dose::Handled(_) | Dose::Malformed => Bytes::from_static(MALFORMED),
     };
     let sequence = insist("publish a poisoned message", || async {
@@ -111,4 +112,12 @@ async fn put(
     .await?;
     record.poisoned(audit::Poison { stream: lane.stream.to_owned(), sequence });
     Ok(())
+}
+
+/// As large as this stream takes.
+fn huge_bytes(stream: &str, partitions: Partitions) -> anyhow::Result<usize> {
+    let streams = common::stream::streams(partitions);
+    let limit = streams.iter().find(|config| config.name == stream);
+    let limit = limit.map(|config| config.max_message_size).filter(|limit| *limit > 0);
+    Ok(usize::try_from(limit.unwrap_or(HUGE_BYTES).min(HUGE_BYTES) - HEADERS_BYTES)?)
 }

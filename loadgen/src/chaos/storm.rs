@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use common::failpoint::{self, Failpoint};
+use common::failpoint;
 use futures_util::future::join_all;
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::SliceRandom as _};
 use tokio::time::Instant;
@@ -17,20 +17,27 @@ use super::{
     replica::Armed,
     system::{Node, System},
 };
+use crate::client::HttpClient;
+
+/// Services that take turns at dying. A few chains, so that there is always somebody left.
+const DYING: [&[&str]; 3] = [&["trip", "location"], &["driver"], &["rider"]];
 
 /// How often an armed place is passed before it is the one.
-const TIMES_MAX: u32 = 12;
+const TIMES_MAX: u32 = 6;
 /// Places that are passed rarely.
 const SELDOM: [&str; 4] =
     ["consumer.burying", "consumer.buried", "checkpoint.storing", "checkpoint.stored"];
-/// How long an armed process may take to come by, before its peer is made to hand its work over.
-const HIT_WITHIN: Duration = Duration::from_secs(5);
+/// How long an armed process may take to come by, and how long once its peer handed its work over.
+const HIT_WITHIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(6)];
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Malformed messages, so that an armed process comes by where they are buried.
 const MALFORMED: u32 = 6;
-/// Between two deaths of a service's processes, and between two incidents.
+/// After a death all replicas of its service are waited for, so that somebody lives to do the work;
+/// longer than this, they may die again.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// Between two deaths, once they are ready, and between two incidents.
 const BETWEEN_DEATHS: std::ops::Range<Duration> =
-    Duration::from_millis(500)..Duration::from_millis(2_500);
+    Duration::from_millis(500)..Duration::from_millis(3_000);
 const BETWEEN_INCIDENTS: std::ops::Range<Duration> =
     Duration::from_millis(200)..Duration::from_millis(1_500);
 /// Incidents of nodes that come several times in a round.
@@ -113,15 +120,14 @@ pub(super) async fn rage(
     over: &CancellationToken,
 ) -> anyhow::Result<()> {
     weather.break_over(system);
-    let deaths = ["trip", "driver", "location", "rider"];
     let mut dice = ChaCha8Rng::seed_from_u64(record.seed);
-    let deaths = deaths.map(|service| (service, ChaCha8Rng::seed_from_u64(dice.random())));
+    let deaths = DYING.map(|services| (services, ChaCha8Rng::seed_from_u64(dice.random())));
     let (of_nodes, of_others): (Vec<Kind>, Vec<Kind>) =
         Kind::ALL.into_iter().partition(|kind| kind.is_of_node());
     let of_nodes = of_nodes.into_iter().chain(OFTEN).collect();
     let (first, second) = (dice.random(), dice.random());
     let dying = join_all(
-        deaths.into_iter().map(|(service, dice)| die(system, record, service, dice, over)),
+        deaths.into_iter().map(|(services, dice)| die(system, record, services, dice, over)),
     );
     let (died, of_nodes, of_others) = tokio::join!(
         dying,
@@ -154,16 +160,22 @@ async fn incidents(
     }
 }
 
-/// Lets the processes of a service die at the failpoint that was hit least so far.
+/// Lets the processes of services die, one after the other, at the failpoint that was hit least so
+/// far.
 async fn die(
     system: &System,
     record: &Record,
-    service: &str,
+    services: &[&str],
     mut dice: ChaCha8Rng,
     over: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let nodes: Vec<&Node> = system.of(service).collect();
-    let own = || failpoint::ALL.iter().filter(|point| point.services.contains(&service));
+    let http = HttpClient::new(1);
+    let own = || {
+        failpoint::ALL.iter().flat_map(|point| {
+            let of_these = point.services.iter().filter(|service| services.contains(service));
+            of_these.map(move |service| (point.name, *service))
+        })
+    };
     let mut tries: BTreeMap<&str, u64> = BTreeMap::new();
     loop {
         let pause = tokio::time::sleep(dice.random_range(BETWEEN_DEATHS));
@@ -171,21 +183,34 @@ async fn die(
             return Ok(());
         }
         let hit = system.failpoints();
-        let wanted = |point: &&Failpoint| {
-            let hits = hit.get(point.name).copied().unwrap_or(0);
-            (hits, tries.get(point.name).copied().unwrap_or(0))
+        let wanted = |(name, _): &(&'static str, &'static str)| {
+            let tried = tries.get(name).copied().unwrap_or(0);
+            (hit.get(name).copied().unwrap_or(0).max(tried / 2), tried)
         };
-        let Some(point) = own().min_by_key(wanted) else { return Ok(()) };
-        *tries.entry(point.name).or_default() += 1;
+        let mut points: Vec<_> = own().collect();
+        points.shuffle(&mut dice);
+        let Some((name, service)) = points.into_iter().min_by_key(wanted) else { return Ok(()) };
+        *tries.entry(name).or_default() += 1;
+        let mut nodes: Vec<&Node> = system.of(service).collect();
         let turn = dice.random_range(0..nodes.len());
-        let Some(node) = nodes.get(turn) else { return Ok(()) };
-        let peers = nodes.iter().enumerate().filter(|(at, _)| *at != turn).map(|(_, node)| *node);
-        let times = if SELDOM.contains(&point.name) { 1 } else { dice.random_range(1..=TIMES_MAX) };
-        let dying =
-            die_at(system, record, node, peers.collect(), Armed { name: point.name, times });
+        let node = nodes.swap_remove(turn);
+        let times = if SELDOM.contains(&name) { 1 } else { dice.random_range(1..=TIMES_MAX) };
+        let dying = async {
+            die_at(system, record, node, nodes, Armed { name, times }).await?;
+            wait_until_ready(system, service, &http).await;
+            anyhow::Ok(())
+        };
         if let Some(died) = over.run_until_cancelled(dying).await {
             died?;
         }
+    }
+}
+
+async fn wait_until_ready(system: &System, service: &str, http: &HttpClient) {
+    let asked = Instant::now();
+    let is_of_it = |name: &String| name.starts_with(service);
+    while system.not_ready(http).await.iter().any(is_of_it) && asked.elapsed() < READY_WITHIN {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -202,19 +227,17 @@ async fn die_at(
     arm(node, armed).await;
     record.happened(Kind::ServiceKilled);
     node.replica.reborn(life).await;
-    for is_alone in [false, true] {
-        if is_alone {
-            // Whoever works on what leads there hands it over.
-            for peer in &peers {
-                peer.replica.restart().await;
-                record.happened(Kind::ServiceRestarted);
-            }
+    for (number, patience) in HIT_WITHIN.into_iter().enumerate() {
+        // Whoever works on what leads there hands it over.
+        for peer in peers.iter().filter(|_| number > 0) {
+            peer.replica.restart().await;
+            record.happened(Kind::ServiceRestarted);
         }
         let asked = Instant::now();
         if matches!(name, "consumer.burying" | "consumer.buried") {
             poison::publish_to(system, record, node.replica.plan.service, MALFORMED).await?;
         }
-        while asked.elapsed() < HIT_WITHIN {
+        while asked.elapsed() < patience {
             if hits() > before {
                 return Ok(());
             }

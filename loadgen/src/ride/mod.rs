@@ -9,7 +9,6 @@ use std::{io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use common::broker::Fsync;
-use rider::store::Place;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -98,7 +97,7 @@ async fn tell(
         // What the story leads to is told as well.
         if played.is_ok() {
             let deadline = Instant::now() + SETTLE_WITHIN;
-            settle(&nats, Some(&Place::File(deployment.rider_store.clone())), deadline).await?;
+            settle(&nats, Some(&deployment.rider_store), deadline).await?;
         }
         over.cancel();
         played

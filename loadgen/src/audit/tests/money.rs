@@ -4,16 +4,15 @@ use super::town::{
     ANNA, FARE, FIRST, OTHER_TRIP, TRIP, Town, at_provider, cancelled, charged, released,
     went_online,
 };
-use crate::audit::{Book, BookViolation, Ledger, Violation};
+use crate::audit::{Book, Violation};
 
 #[test]
 fn a_completed_ride_that_was_not_charged_is_found_in_each_book() {
     let mut town = Town::with_a_ride();
     town.evidence.log.riders.pop();
-    town.books().outbox.pop();
     assert!(matches!(town.violation(), Violation::ChargeMissing { book: Book::Log, .. }));
     let mut town = Town::with_a_ride();
-    town.books().ledger = Ledger::default();
+    town.evidence.ledger.as_mut().unwrap().charges.clear();
     assert!(matches!(town.violation(), Violation::ChargeMissing { book: Book::Ledger, .. }));
     let mut town = Town::with_a_ride();
     town.evidence.provider.as_mut().unwrap().clear();
@@ -34,9 +33,8 @@ fn a_fare_that_was_charged_twice_is_found_in_each_book() {
 #[test]
 fn a_wrong_amount_is_found_in_each_book() {
     let mut town = Town::with_a_ride();
-    town.books().ledger.charges[0].amount_minor -= 1;
-    assert!(town.has(|it| matches!(it, Violation::ChargedWrongly { book: Book::Ledger, .. })));
-    assert!(town.has(|it| matches!(it, Violation::Books(BookViolation::PostingDiffers { .. }))));
+    town.evidence.ledger.as_mut().unwrap().charges[0].amount_minor -= 1;
+    assert!(matches!(town.violation(), Violation::ChargedWrongly { book: Book::Ledger, .. }));
     let mut town = Town::with_a_ride();
     town.evidence.provider.as_mut().unwrap()[0].currency = "EUR".to_owned();
     assert!(matches!(town.violation(), Violation::ChargedWrongly { book: Book::Provider, .. }));
@@ -70,30 +68,15 @@ fn a_late_cancellation_owes_its_fee_and_a_free_one_nothing() {
 #[test]
 fn a_charge_that_is_still_pending_is_found() {
     let mut town = Town::with_a_ride();
-    town.books().ledger.charges[0].settled_as = None;
-    town.books().ledger.postings.truncate(2);
+    town.evidence.ledger.as_mut().unwrap().charges[0].is_settled = false;
     assert!(matches!(town.violation(), Violation::ChargeUnsettled { trip: TRIP, .. }));
 }
 
 #[test]
 fn a_ledger_that_does_not_sum_to_zero_is_found() {
     let mut town = Town::with_a_ride();
-    town.books().ledger.postings[1].amount_minor += 7;
+    town.evidence.ledger.as_mut().unwrap().unbalanced = 7;
     assert_eq!(town.violation(), Violation::LedgerUnbalanced { sum: 7 });
-}
-
-#[test]
-fn a_charge_that_was_posted_with_another_amount_is_found() {
-    let mut town = Town::with_a_ride();
-    for posting in &mut town.books().ledger.postings[2..] {
-        posting.amount_minor *= 2;
-    }
-    let Violation::Books(BookViolation::PostingDiffers { step, posted, charged, .. }) =
-        town.violation()
-    else {
-        panic!("{:?}", town.violation());
-    };
-    assert_eq!((step.as_str(), posted, charged), ("settled", 2 * FARE, FARE));
 }
 
 #[test]
