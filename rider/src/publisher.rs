@@ -1,6 +1,8 @@
-//! How one row of the outbox gets onto the broker, once. Nobody else writes these subjects, so when the
-//! outcome of a publish is unknown the last message of the subject tells: it is this event, or it is
-//! not there.
+//! How one row of the outbox gets onto the broker, once. Only this service writes these subjects, each
+//! event after the one before it is recorded. So when the outcome of a publish is unknown, the last
+//! message of the subject and then the row tell: the message is this event; or the row is recorded,
+//! because a replica that took over was faster; or the event is not there, and the compare-and-set on
+//! that message keeps it from being there twice.
 
 use common::{
     clock::Timestamp,
@@ -10,7 +12,10 @@ use common::{
     stream,
 };
 
-use crate::store::outbox::Waiting;
+use crate::store::{
+    Store, StoreError,
+    outbox::{self, Waiting},
+};
 
 /// `ce-source` and the contract's message.
 const SOURCE: &str = "rider";
@@ -20,6 +25,7 @@ const SCHEMA: &str = "rider.proto#RiderEvent";
 #[derive(Debug, Clone)]
 pub struct Publisher {
     port: LogPort,
+    store: Store,
 }
 
 /// Why an event may not be on the broker yet.
@@ -34,13 +40,16 @@ pub enum NotYet {
     /// Nothing was sent.
     #[error(transparent)]
     Unreadable(#[from] LogError),
+    /// Nothing was sent.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Publisher {
-    /// To this log.
+    /// From this store to this log.
     #[must_use]
-    pub fn new(port: impl Into<LogPort>) -> Self {
-        Self { port: port.into() }
+    pub fn new(port: impl Into<LogPort>, store: Store) -> Self {
+        Self { port: port.into(), store }
     }
 
     /// Broker time.
@@ -51,11 +60,15 @@ impl Publisher {
 
     /// Tries once to bring an event to the broker behind the message of sequence `expected`;
     /// `None` after an attempt of unknown outcome: then the log is read first. Answers with the
-    /// event's sequence.
+    /// event's sequence, or with nothing when another replica brought it there and recorded that.
     ///
     /// # Errors
     /// When it may not be there yet.
-    pub async fn attempt(&self, row: &Waiting, expected: Option<u64>) -> Result<u64, NotYet> {
+    pub async fn attempt(
+        &self,
+        row: &Waiting,
+        expected: Option<u64>,
+    ) -> Result<Option<u64>, NotYet> {
         // The client would keep the message and send it some time after its time-out.
         if !self.port.log.is_reachable() {
             return Err(NotYet::Disconnected);
@@ -64,9 +77,17 @@ impl Publisher {
         let expected = match expected {
             Some(expected) => expected,
             None => match self.last_of(&subject).await? {
-                Some((sequence, event)) if event == row.event.to_string() => return Ok(sequence),
-                Some((sequence, _)) => sequence,
-                None => 0,
+                Some((sequence, event)) if event == row.event.to_string() => {
+                    return Ok(Some(sequence));
+                }
+                last => {
+                    // After the read: what is recorded by now may have been followed by others.
+                    let id = row.id;
+                    if !self.store.read(move |tx| outbox::is_waiting(tx, id)).await? {
+                        return Ok(None);
+                    }
+                    last.map_or(0, |(sequence, _)| sequence)
+                }
             },
         };
         failpoint::reach("relay.publishing");
@@ -85,7 +106,7 @@ impl Publisher {
             return Err(NotYet::Unknown("acknowledged as a duplicate".into()));
         }
         failpoint::reach("relay.published");
-        Ok(ack.sequence)
+        Ok(Some(ack.sequence))
     }
 
     /// Sequence and id of the last event of a subject, from the stream's leader: a replica may lag.

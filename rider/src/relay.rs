@@ -53,7 +53,7 @@ impl Relay {
     /// Between this store and this broker.
     #[must_use]
     pub fn new(port: impl Into<LogPort>, store: Store, bell: Bell) -> Self {
-        Self { publisher: Publisher::new(port), store, bell }
+        Self { publisher: Publisher::new(port, store.clone()), store, bell }
     }
 
     /// Carries events until shutdown.
@@ -97,8 +97,8 @@ impl Relay {
 
     /// Brings one event to the broker, however long it takes, and records where it is.
     async fn carry(self, row: Waiting) -> RiderId {
-        let sequence = self.deliver(&row).await;
         let (id, key) = (row.id, row.key);
+        let Some(sequence) = self.deliver(&row).await else { return key };
         let old = horizon(self.publisher.now());
         let recorded = self
             .store
@@ -117,7 +117,8 @@ impl Relay {
         key
     }
 
-    async fn deliver(&self, row: &Waiting) -> u64 {
+    /// The event's sequence; nothing when another replica has carried it.
+    async fn deliver(&self, row: &Waiting) -> Option<u64> {
         let mut expected = Some(row.after);
         let mut pause = RETRY_FIRST;
         loop {

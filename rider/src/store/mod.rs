@@ -6,6 +6,7 @@ pub mod ledger;
 pub mod outbox;
 mod place;
 mod postgres;
+mod reader;
 pub mod requests;
 mod schema;
 mod sqlite;
@@ -16,9 +17,14 @@ use std::sync::Arc;
 
 use common::{contract::Malformed, failpoint};
 
-use self::{inline::Inline, postgres::Postgres, sqlite::Sqlite};
+use self::{
+    inline::Inline,
+    postgres::{Postgres, Rights},
+    sqlite::Sqlite,
+};
 pub use self::{
     place::{NotAPlace, Place},
+    reader::Reader,
     schema::OpenError,
     sqlite::{Alone, NotAlone, alone},
     tx::{Column, Row, Tx, Value},
@@ -94,7 +100,7 @@ impl Store {
         Ok(Self(match place {
             Place::File(path) => Database::Sqlite(Sqlite::open(path)?),
             Place::Postgres(config) => {
-                Database::Postgres(Postgres::connect(config.as_ref().clone()).await?)
+                Database::Postgres(Postgres::connect(config.as_ref().clone(), Rights::Write).await?)
             }
         }))
     }
@@ -155,7 +161,7 @@ impl Store {
         W: Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
     {
         match &self.0 {
-            Database::Sqlite(sqlite) => sqlite.read(work).await,
+            Database::Sqlite(sqlite) => sqlite.readers.read(work).await,
             Database::Postgres(postgres) => postgres.read(work).await,
             Database::Inline(inline) => inline.read(work),
         }

@@ -132,6 +132,15 @@ pub fn published(tx: &Tx<'_>, id: i64, sequence: u64) -> Result<(), StoreError> 
     Ok(())
 }
 
+/// Whether an event still waits, as far as anybody recorded.
+///
+/// # Errors
+/// When the store fails.
+pub fn is_waiting(tx: &Tx<'_>, id: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT COUNT(*) FROM outbox WHERE id = $1 AND published_sequence IS NULL";
+    Ok(tx.number(sql, &[id.into()])? > 0)
+}
+
 /// How many events wait.
 ///
 /// # Errors

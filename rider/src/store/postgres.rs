@@ -37,6 +37,16 @@ const SESSION: &str = "
     SET idle_in_transaction_session_timeout = '5s';
     SET statement_timeout = '5s'";
 
+/// For those who only look.
+const READ_ONLY: &str = "SET default_transaction_read_only = on";
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rights {
+    Read,
+    Write,
+}
+
 /// A database.
 #[derive(Debug, Clone)]
 pub(super) struct Postgres {
@@ -45,8 +55,8 @@ pub(super) struct Postgres {
 }
 
 impl Postgres {
-    /// Connects and brings the tables up to date.
-    pub(super) async fn connect(mut config: Config) -> Result<Self, OpenError> {
+    /// Connects; brings the tables up to date where it may.
+    pub(super) async fn connect(mut config: Config, rights: Rights) -> Result<Self, OpenError> {
         config.connect_timeout(CONNECT_MAX).tcp_user_timeout(CALL_MAX);
         if config.get_application_name().is_none() {
             config.application_name("rider");
@@ -57,18 +67,31 @@ impl Postgres {
             .max_size(SESSIONS_MAX)
             .runtime(Runtime::Tokio1)
             .create_timeout(Some(CONNECT_MAX))
-            .post_create(Hook::async_fn(|client, _| {
-                Box::pin(
-                    async move { client.batch_execute(SESSION).await.map_err(HookError::Backend) },
-                )
+            .post_create(Hook::async_fn(move |client, _| {
+                Box::pin(async move {
+                    let begun = async {
+                        client.batch_execute(SESSION).await?;
+                        match rights {
+                            Rights::Write => Ok(()),
+                            Rights::Read => client.batch_execute(READ_ONLY).await,
+                        }
+                    };
+                    begun.await.map_err(HookError::Backend)
+                })
             }))
             .build()
             .map_err(|err| StoreError::from(DatabaseError::Sessions(err.to_string())))?;
         let this = Self { pool, calls: TaskTracker::new() };
-        this.call::<_, OpenError>(|session| {
-            session.batch("BEGIN")?;
-            schema::migrate_postgres(session)?;
-            Ok(session.commit()?)
+        this.call::<_, OpenError>(move |session| match rights {
+            Rights::Read => {
+                session.execute("SELECT version FROM schema_version LIMIT 1", &[])?;
+                Ok(())
+            }
+            Rights::Write => {
+                session.batch("BEGIN")?;
+                schema::migrate_postgres(session)?;
+                Ok(session.commit()?)
+            }
         })
         .await?;
         Ok(this)

@@ -10,6 +10,7 @@ use common::{
 use prost::Message as _;
 use rider::{
     fare::FARE_TTL,
+    publisher::{NotYet, Publisher},
     relay::{Bell, Relay},
     store::{
         Store, StoreError,
@@ -209,6 +210,25 @@ async fn a_store_that_lost_its_published_rows_finds_its_place_by_asking_the_brok
     push(&store, event(key, 2, &world)).await;
     let (_running, shutdown) = relay(&world, &store);
     all_carried(&store).await;
+    assert_eq!(numbers(&world, key).await, [1, 2]);
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn a_relay_that_was_paused_while_another_took_over_publishes_nothing_again() {
+    let world = World::new().await;
+    let store = world.store().await;
+    let key = RiderId::fresh();
+    push(&store, event(key, 1, &world)).await;
+    push(&store, event(key, 2, &world)).await;
+    let zombie = Publisher::new(&world.nats, store.clone());
+    let heads = store.read::<_, StoreError, _>(|tx| outbox::heads(tx, 10)).await.unwrap();
+    let (_running, shutdown) = relay(&world, &store);
+    all_carried(&store).await;
+    // It still believes that the first event is its to carry, and behind what.
+    let refused = zombie.attempt(&heads[0], Some(heads[0].after)).await;
+    assert!(matches!(refused, Err(NotYet::Unknown(_))), "{refused:?}");
+    assert_eq!(zombie.attempt(&heads[0], None).await.unwrap(), None);
     assert_eq!(numbers(&world, key).await, [1, 2]);
     shutdown.cancel();
 }

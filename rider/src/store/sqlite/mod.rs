@@ -28,7 +28,7 @@ const STATEMENTS_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub(super) struct Sqlite {
     pub(super) writer: Writer,
-    readers: Arc<Readers>,
+    pub(super) readers: Readers,
 }
 
 impl Sqlite {
@@ -38,12 +38,35 @@ impl Sqlite {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         schema::migrate_sqlite(&mut connection)?;
-        let readers = Readers {
+        Ok(Self { writer: Writer::start(connection)?, readers: Readers::new(path) })
+    }
+}
+
+/// Connections that only read.
+#[derive(Debug, Clone)]
+pub(super) struct Readers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+}
+
+impl Readers {
+    fn new(path: &Path) -> Self {
+        Self(Arc::new(Shared {
             path: path.to_owned(),
             idle: Mutex::new(Vec::new()),
             permits: Semaphore::new(READERS_MAX),
-        };
-        Ok(Self { writer: Writer::start(connection)?, readers: Arc::new(readers) })
+        }))
+    }
+
+    /// Of a file that must be there.
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let this = Self::new(path);
+        this.0.give_back(this.0.take()?);
+        Ok(this)
     }
 
     pub(super) async fn read<T, E, W>(&self, work: W) -> Result<T, E>
@@ -52,11 +75,10 @@ impl Sqlite {
         E: From<StoreError> + Send + 'static,
         W: Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let readers = Arc::clone(&self.readers);
-        let Ok(_permit) = readers.permits.acquire().await else {
+        let Ok(_permit) = self.0.permits.acquire().await else {
             return Err(StoreError::Closed.into());
         };
-        let using = Arc::clone(&readers);
+        let using = Arc::clone(&self.0);
         tokio::task::spawn_blocking(move || {
             let connection = using.take()?;
             let result = work(&Tx::sqlite(&connection));
@@ -68,14 +90,7 @@ impl Sqlite {
     }
 }
 
-#[derive(Debug)]
-struct Readers {
-    path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-    permits: Semaphore,
-}
-
-impl Readers {
+impl Shared {
     fn take(&self) -> Result<Connection, StoreError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {

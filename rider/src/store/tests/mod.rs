@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
-    Place, Store, StoreError, ledger, outbox,
+    Place, Reader, Store, StoreError, ledger, outbox,
     requests::{Accepted, OrderError, RideOrder, accept},
     trips,
 };
@@ -134,6 +134,7 @@ on_every_database! {
     a_replay_of_what_a_view_has_seen_changes_nothing,
     a_riders_trips_come_newest_first_and_nobody_elses,
     a_debt_is_written_once_and_settled_once_and_the_books_balance,
+    who_only_looks_makes_nothing_and_changes_nothing,
 }
 
 async fn a_ride_and_its_outbox_row_are_written_together(home: Home) {
@@ -307,6 +308,17 @@ async fn a_replay_of_what_a_view_has_seen_changes_nothing(home: Home) {
     }
     let position = store.read::<_, StoreError, _>(|tx| trips::position(tx, "trips")).await;
     assert_eq!(position.unwrap(), 9);
+}
+
+async fn who_only_looks_makes_nothing_and_changes_nothing(home: Home) {
+    assert!(Reader::open(&home.place()).await.is_err());
+    let store = home.open().await;
+    place(&store, order(1, ANNA, "k")).await.unwrap();
+    let reader = Reader::open(&home.place()).await.unwrap();
+    assert_eq!(reader.read::<_, StoreError, _>(outbox::count_waiting).await.unwrap(), 1);
+    let refused = reader.read::<_, StoreError, _>(|tx| outbox::published(tx, 1, 7)).await;
+    assert!(refused.is_err());
+    assert_eq!(waiting(&store).await.len(), 1);
 }
 
 #[tokio::test]
