@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use super::{
     Verdict,
-    evidence::{Evidence, Ledger, PingEvidence, ProviderCharge, counted_pings, promises},
+    books::Books,
+    broker::BrokerEvidence,
+    evidence::{Evidence, PingEvidence, ProviderCharge, counted_pings, promises},
     facts::TripFacts,
     log::{Entry, Log},
     settle::{Unsettled, settle},
@@ -44,7 +46,9 @@ pub async fn examine(
     sources: &Sources,
     deadline: Instant,
 ) -> anyhow::Result<Examined> {
-    let mut evidence = Evidence::default();
+    let mut evidence = Evidence { poison: sources.poison.clone(), ..Evidence::default() };
+    let ignored = sources.poison.iter().map(|poison| (poison.stream.clone(), poison.sequence));
+    evidence.log.ignored = ignored.collect();
     let unsettled = read_at_rest(nats, sources, &mut evidence.log, deadline).await?;
     if !sources.journals.is_empty() {
         let counted = counted_pings(nats).await?.saturating_sub(sources.since.pings());
@@ -58,14 +62,14 @@ pub async fn examine(
         }
         evidence.pings = Some(PingEvidence { answered, counted });
     }
-    if let Some(store) = sources.rider_store.clone() {
-        let ledger = tokio::task::spawn_blocking(move || Ledger::read(&store)).await??;
-        evidence.ledger = Some(ledger);
+    if let Some(store) = &sources.rider_store {
+        evidence.books = Some(Books::read(store).await?);
     }
     if let Some(payments) = &sources.payments {
         evidence.provider = Some(charges(payments).await?);
     }
     evidence.read_at = Some(nats.clock.now());
+    evidence.broker = Some(Box::pin(BrokerEvidence::read(nats)).await?);
     evidence.earlier = earlier(&evidence.log, sources.since);
     let judge = move || (Verdict::of(&evidence), evidence.log);
     let (verdict, log) = tokio::task::spawn_blocking(judge).await?;
@@ -80,7 +84,7 @@ async fn read_at_rest(
     log: &mut Log,
     deadline: Instant,
 ) -> anyhow::Result<Option<Unsettled>> {
-    let store = sources.rider_store.as_deref();
+    let store = sources.rider_store.as_ref();
     log.read(nats).await?;
     for _ in 0..READINGS_MAX {
         let unsettled = settle(nats, store, deadline).await?;
@@ -126,7 +130,7 @@ mod tests {
         evidence.earlier = earlier(&evidence.log, Marks::at(1_000, 0));
         assert_eq!(evidence.earlier.len(), 1);
         evidence.provider = Some(Vec::new());
-        evidence.ledger = Some(Default::default());
+        evidence.books = Some(Default::default());
         let verdict = Verdict::of(&evidence);
         assert_eq!(verdict.violations, []);
         assert_eq!(verdict.tallies.completed, 0);

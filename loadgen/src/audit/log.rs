@@ -1,7 +1,10 @@
 //! The log as the audit sees it: every event of trips, drivers and riders from the first one on,
 //! decoded by the contract alone. Nothing of the services' own reading is used.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use common::{
@@ -80,6 +83,8 @@ pub struct Log {
     pub riders: Vec<Entry<v1::RiderEvent>>,
     /// What could not be read.
     pub unreadable: Vec<Unreadable>,
+    /// What was made to be unreadable, and is not an event: stream and sequence.
+    pub(super) ignored: BTreeSet<(String, u64)>,
     /// How far each stream was read.
     positions: BTreeMap<&'static str, u64>,
 }
@@ -140,6 +145,9 @@ impl Log {
     pub fn take(&mut self, stream: &'static str, stored: Stored) {
         let sequence = stored.sequence;
         self.positions.insert(stream, sequence);
+        if self.ignored.contains(&(stream.to_owned(), sequence)) {
+            return;
+        }
         let taken = match stream {
             stream::TRIP => self.take_trip(stored),
             stream::DRIVER => self.take_driver(stored),
@@ -238,7 +246,11 @@ fn entry<E: Message + Default>(
     ))
 }
 
-async fn read_all(nats: &Nats, spec: ViewSpec, mut take: impl FnMut(Stored)) -> anyhow::Result<()> {
+pub(super) async fn read_all(
+    nats: &Nats,
+    spec: ViewSpec,
+    mut take: impl FnMut(Stored),
+) -> anyhow::Result<()> {
     let (caught_up, done) = (CaughtUp::default(), CancellationToken::new());
     let follow = view::follow(nats, spec, &caught_up, done.clone(), |stored| {
         take(stored);

@@ -1,16 +1,17 @@
 //! The saga is asynchronous, so an audit waits until nothing is on its way: every consumer has
 //! handled all it has, and the rider's outbox and charges wait for nobody.
 
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, time::Duration};
 
 use common::{nats::Nats, stream};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::iter};
+use rider::store::{Place, Store};
 use tokio::time::Instant;
 
-use super::evidence;
+use super::books;
 
 /// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// One quiet look may fall between two steps of the saga.
 const QUIET_LOOKS: u32 = 3;
 /// Consumers that are asked at the same time.
@@ -56,12 +57,16 @@ impl fmt::Display for Unsettled {
 /// When the broker or the rider's store cannot be asked.
 pub async fn settle(
     nats: &Nats,
-    rider_store: Option<&Path>,
+    rider_store: Option<&Place>,
     deadline: Instant,
 ) -> anyhow::Result<Option<Unsettled>> {
+    let store = match rider_store {
+        Some(place) => Some(books::open(place).await?),
+        None => None,
+    };
     let mut quiet = 0;
     loop {
-        let unsettled = look(nats, rider_store).await?;
+        let unsettled = look(nats, store.as_ref()).await?;
         quiet = if unsettled.is_nothing() { quiet + 1 } else { 0 };
         if quiet == QUIET_LOOKS {
             return Ok(None);
@@ -73,7 +78,7 @@ pub async fn settle(
     }
 }
 
-async fn look(nats: &Nats, rider_store: Option<&Path>) -> anyhow::Result<Unsettled> {
+async fn look(nats: &Nats, store: Option<&Store>) -> anyhow::Result<Unsettled> {
     let names = stream::CONSUMERS.iter().flat_map(|spec| {
         spec.partitions(nats.partitions).map(|partition| (spec.stream, spec.durable(partition)))
     });
@@ -84,7 +89,10 @@ async fn look(nats: &Nats, rider_store: Option<&Path>) -> anyhow::Result<Unsettl
         .try_collect()
         .await?;
     consumers.sort();
-    let (outbox, charges) = rider_store.map(evidence::waiting).transpose()?.unwrap_or_default();
+    let (outbox, charges) = match store {
+        Some(store) => books::waiting(store).await?,
+        None => (0, 0),
+    };
     Ok(Unsettled { consumers, outbox, charges })
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use common::{nats::Nats, stream::TRIP};
+use rider::store::Place;
 
 use super::evidence::counted_pings;
 use crate::{client::Service, demo::Addresses};
@@ -88,7 +89,7 @@ pub struct Sources {
     /// What phones were promised: the journals of all that sent pings since the marks.
     pub journals: Vec<PathBuf>,
     /// The rider service's books.
-    pub rider_store: Option<PathBuf>,
+    pub rider_store: Option<Place>,
     /// The payment provider.
     pub payments: Option<Service>,
     /// The services that run.
@@ -109,7 +110,7 @@ impl Sources {
         Self {
             since,
             journals: vec![journal.to_owned()],
-            rider_store: Some(rider_store.to_owned()),
+            rider_store: Some(Place::File(rider_store.to_owned())),
             payments: Some(addresses.payments.clone()),
             services: Services {
                 driver: vec![addresses.driver.clone()],

@@ -23,6 +23,7 @@ pub use config::ChaosConfig;
 use std::{future::Future, time::Duration};
 
 use anyhow::Context as _;
+use rider::store::Place;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -161,7 +162,7 @@ impl Run {
         let sources = Sources {
             since,
             journals: vec![journal],
-            rider_store: Some(self.system.rider_store.clone()),
+            rider_store: Some(Place::File(self.system.rider_store.clone())),
             payments: Some(self.system.payments.clone()),
             services: Services {
                 driver: services("driver"),

@@ -109,9 +109,9 @@ pub(super) struct AuditArgs {
     /// were promised is not compared if left out.
     #[arg(long = "journal")]
     pub(super) journals: Vec<PathBuf>,
-    /// The rider service's store; the ledger is not compared if left out.
+    /// The rider service's store, a file or an address of PostgreSQL; the ledger is not compared if left out.
     #[arg(long, env = "RIDER_STORE")]
-    pub(super) rider_store: Option<PathBuf>,
+    pub(super) rider_store: Option<rider::store::Place>,
     /// The payment sandbox; its list is not compared if left out.
     #[arg(long, env = "PAYMENTS_URL")]
     pub(super) payments_url: Option<Service>,

@@ -88,7 +88,7 @@ pub struct CityAudit {
     pub nats_url: Option<String>,
     /// The rider service's store; the ledger is not compared if left out.
     #[arg(long, env = "RIDER_STORE")]
-    pub rider_store: Option<PathBuf>,
+    pub rider_store: Option<rider::store::Place>,
     /// The payment sandbox; its list is not compared if left out.
     #[arg(long, env = "PAYMENTS_URL")]
     pub payments_url: Option<Service>,

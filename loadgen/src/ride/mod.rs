@@ -9,6 +9,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use common::broker::Fsync;
+use rider::store::Place;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -97,7 +98,7 @@ async fn tell(
         // What the story leads to is told as well.
         if played.is_ok() {
             let deadline = Instant::now() + SETTLE_WITHIN;
-            settle(&nats, Some(&deployment.rider_store), deadline).await?;
+            settle(&nats, Some(&Place::File(deployment.rider_store.clone())), deadline).await?;
         }
         over.cancel();
         played

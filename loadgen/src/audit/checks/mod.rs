@@ -4,8 +4,10 @@ mod bonds;
 mod causation;
 mod exclusive;
 mod histories;
+mod messages;
 mod money;
 mod offers;
+mod outbox;
 mod pings;
 mod promises;
 pub(super) mod reactions;
@@ -18,7 +20,7 @@ use super::{Checked, evidence::Evidence, violation::Violation};
 type Check = fn(&Evidence, &mut Vec<Violation>) -> u64;
 
 /// Every check, by the question that it answers.
-const CHECKS: [(&str, Check); 12] = [
+const CHECKS: [(&str, Check); 15] = [
     ("every message is an event", readable),
     ("histories: versions, phases, carried states", histories::check),
     ("a driver is on one trip at a time", exclusive::check),
@@ -31,6 +33,9 @@ const CHECKS: [(&str, Check); 12] = [
     ("money: charged once, as owed, in every book", money::check),
     ("what phones were promised is in the log", promises::check),
     ("every accepted ping was counted", pings::check),
+    ("every message was handled, or died once and for a reason", messages::check),
+    ("nothing was tried more than five times", messages::tries),
+    ("outbox rows are events, and events were rows", outbox::check),
 ];
 
 /// What the checks looked at, and what they find wrong, sorted and each once.

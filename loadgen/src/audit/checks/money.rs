@@ -10,10 +10,11 @@ use common::{
 
 use super::count;
 use crate::audit::{
+    books::{Books, Ledger},
     evidence::Evidence,
     facts::TripFacts,
     log::{Log, trip_id},
-    violation::{Book, Violation},
+    violation::{Book, BookViolation, Violation},
 };
 
 /// Minor units and ISO 4217.
@@ -36,21 +37,22 @@ pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
         _ => None,
     });
     compare(Book::Log, &owed, &none, in_log, found);
-    if let Some(ledger) = &evidence.ledger {
+    if let Some(Books { ledger, .. }) = &evidence.books {
         let charges = ledger.charges.iter().map(|charge| {
             let amount = (charge.amount_minor, charge.currency.clone());
             (reference(charge.trip, &charge.purpose), amount)
         });
         compare(Book::Ledger, &owed, earlier, charges, found);
-        let open = ledger.charges.iter().filter(|charge| !charge.is_settled);
+        let open = ledger.charges.iter().filter(|charge| charge.settled_as.is_none());
         found.extend(open.map(|charge| Violation::ChargeUnsettled {
             trip: charge.trip,
             purpose: charge.purpose.clone(),
             state: "pending".to_owned(),
         }));
-        if ledger.unbalanced != 0 {
-            found.push(Violation::LedgerUnbalanced { sum: ledger.unbalanced });
+        if ledger.unbalanced() != 0 {
+            found.push(Violation::LedgerUnbalanced { sum: ledger.unbalanced() });
         }
+        check_postings(ledger, found);
     }
     if let Some(provider) = &evidence.provider {
         let charges = provider.iter().map(|charge| {
@@ -59,6 +61,34 @@ pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
         compare(Book::Provider, &owed, earlier, charges, found);
     }
     count(owed.len())
+}
+
+/// Every charge is posted once as owed, and once as settled where it is; and nothing else is posted.
+fn check_postings(ledger: &Ledger, found: &mut Vec<Violation>) {
+    let mut debited: BTreeMap<(TripId, &str, &str), i64> = BTreeMap::new();
+    for posting in ledger.postings.iter().filter(|posting| posting.amount_minor > 0) {
+        let place = (posting.trip, posting.purpose.as_str(), posting.step.as_str());
+        *debited.entry(place).or_default() += posting.amount_minor;
+    }
+    let mut wanted: BTreeMap<(TripId, &str, &str), i64> = BTreeMap::new();
+    for charge in &ledger.charges {
+        let steps = [Some("owed"), charge.settled_as.as_ref().map(|_| "settled")];
+        for step in steps.into_iter().flatten() {
+            wanted.insert((charge.trip, &charge.purpose, step), charge.amount_minor);
+        }
+    }
+    let places: BTreeSet<_> = debited.keys().chain(wanted.keys()).copied().collect();
+    for place in places {
+        let (trip, purpose, step) = place;
+        let amount = |of: &BTreeMap<_, i64>| of.get(&place).copied().unwrap_or(0);
+        let (posted, charged) = (amount(&debited), amount(&wanted));
+        if posted != charged {
+            let (purpose, step) = (purpose.to_owned(), step.to_owned());
+            found.push(
+                BookViolation::PostingDiffers { trip, purpose, step, posted, charged }.into(),
+            );
+        }
+    }
 }
 
 /// What trips' ends say is owed; the fare of a completed ride is the one that was quoted.

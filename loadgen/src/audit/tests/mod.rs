@@ -1,9 +1,11 @@
 //! The audit must be able to fail: for every violation, a log that has it and nothing else wrong.
 
 mod histories;
+mod messages;
 mod money;
 mod offers;
 mod order;
+mod outbox;
 mod promises;
 mod town;
 

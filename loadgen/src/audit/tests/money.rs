@@ -4,15 +4,16 @@ use super::town::{
     ANNA, FARE, FIRST, OTHER_TRIP, TRIP, Town, at_provider, cancelled, charged, released,
     went_online,
 };
-use crate::audit::{Book, Violation};
+use crate::audit::{Book, BookViolation, Ledger, Violation};
 
 #[test]
 fn a_completed_ride_that_was_not_charged_is_found_in_each_book() {
     let mut town = Town::with_a_ride();
     town.evidence.log.riders.pop();
+    town.books().outbox.pop();
     assert!(matches!(town.violation(), Violation::ChargeMissing { book: Book::Log, .. }));
     let mut town = Town::with_a_ride();
-    town.evidence.ledger.as_mut().unwrap().charges.clear();
+    town.books().ledger = Ledger::default();
     assert!(matches!(town.violation(), Violation::ChargeMissing { book: Book::Ledger, .. }));
     let mut town = Town::with_a_ride();
     town.evidence.provider.as_mut().unwrap().clear();
@@ -33,8 +34,9 @@ fn a_fare_that_was_charged_twice_is_found_in_each_book() {
 #[test]
 fn a_wrong_amount_is_found_in_each_book() {
     let mut town = Town::with_a_ride();
-    town.evidence.ledger.as_mut().unwrap().charges[0].amount_minor -= 1;
-    assert!(matches!(town.violation(), Violation::ChargedWrongly { book: Book::Ledger, .. }));
+    town.books().ledger.charges[0].amount_minor -= 1;
+    assert!(town.has(|it| matches!(it, Violation::ChargedWrongly { book: Book::Ledger, .. })));
+    assert!(town.has(|it| matches!(it, Violation::Books(BookViolation::PostingDiffers { .. }))));
     let mut town = Town::with_a_ride();
     town.evidence.provider.as_mut().unwrap()[0].currency = "EUR".to_owned();
     assert!(matches!(town.violation(), Violation::ChargedWrongly { book: Book::Provider, .. }));
@@ -68,15 +70,30 @@ fn a_late_cancellation_owes_its_fee_and_a_free_one_nothing() {
 #[test]
 fn a_charge_that_is_still_pending_is_found() {
     let mut town = Town::with_a_ride();
-    town.evidence.ledger.as_mut().unwrap().charges[0].is_settled = false;
+    town.books().ledger.charges[0].settled_as = None;
+    town.books().ledger.postings.truncate(2);
     assert!(matches!(town.violation(), Violation::ChargeUnsettled { trip: TRIP, .. }));
 }
 
 #[test]
 fn a_ledger_that_does_not_sum_to_zero_is_found() {
     let mut town = Town::with_a_ride();
-    town.evidence.ledger.as_mut().unwrap().unbalanced = 7;
+    town.books().ledger.postings[1].amount_minor += 7;
     assert_eq!(town.violation(), Violation::LedgerUnbalanced { sum: 7 });
+}
+
+#[test]
+fn a_charge_that_was_posted_with_another_amount_is_found() {
+    let mut town = Town::with_a_ride();
+    for posting in &mut town.books().ledger.postings[2..] {
+        posting.amount_minor *= 2;
+    }
+    let Violation::Books(BookViolation::PostingDiffers { step, posted, charged, .. }) =
+        town.violation()
+    else {
+        panic!("{:?}", town.violation());
+    };
+    assert_eq!((step.as_str(), posted, charged), ("settled", 2 * FARE, FARE));
 }
 
 #[test]

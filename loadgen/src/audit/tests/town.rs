@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::{
     audit::{
-        Entry, Evidence, Ledger, LedgerCharge, Memory, OrderViolation, PingEvidence,
-        ProviderCharge, Verdict, Violation,
+        Books, Entry, Evidence, Ledger, LedgerCharge, Memory, OrderViolation, OutboxRow,
+        PingEvidence, Posting, ProviderCharge, Verdict, Violation,
         facts::{Bond, DriverFacts, TripFacts, pair_of},
     },
     journal::{PingTotals, Promise},
@@ -181,6 +181,10 @@ impl Town {
     pub(super) fn rider(&mut self, kind: RiderKind) -> &mut Self {
         let event = v1::RiderEvent { kind: Some(kind), ..Default::default() };
         let entry = self.entry(RIDER.0, "rider.event", self.wish(), event);
+        if let Some(books) = &mut self.evidence.books {
+            let row = i64::try_from(books.outbox.len()).unwrap() + 1;
+            books.outbox.push(outbox_row(row, &entry));
+        }
         self.evidence.log.riders.push(entry);
         self
     }
@@ -257,9 +261,14 @@ impl Town {
             purpose: "fare".to_owned(),
             amount_minor: FARE,
             currency: "SEK".to_owned(),
-            is_settled: true,
+            settled_as: Some("ch_1".to_owned()),
         };
-        town.evidence.ledger = Some(Ledger { charges: vec![charge], unbalanced: 0 });
+        let rows = town.evidence.log.riders.iter().zip(1..);
+        town.evidence.books = Some(Books {
+            outbox: rows.map(|(entry, row)| outbox_row(row, entry)).collect(),
+            ledger: Ledger { charges: vec![charge], postings: postings() },
+            ..Books::default()
+        });
         town.evidence.provider = Some(vec![at_provider(TRIP, "fare", FARE)]);
         let answered = PingTotals { posts: 10, accepted: 100, rejected: 0, unknown: 5, unsent: 0 };
         town.evidence.pings = Some(PingEvidence { answered, counted: 103 });
@@ -268,6 +277,16 @@ impl Town {
 
     pub(super) fn violations(&self) -> Vec<Violation> {
         Verdict::of(&self.evidence).violations
+    }
+
+    /// The rider service's books, which a whole ride has.
+    pub(super) fn books(&mut self) -> &mut Books {
+        self.evidence.books.as_mut().unwrap()
+    }
+
+    /// Whether there is a violation like this.
+    pub(super) fn has(&self, is_it: impl Fn(&Violation) -> bool) -> bool {
+        self.violations().iter().any(is_it)
     }
 
     /// The one violation that there is, beside the step of the saga that is missing with it.
@@ -283,6 +302,34 @@ impl Town {
 fn stamp(version: usize, timers: &[v1::Timer]) -> v1::Stamp {
     let (version, timers) = (u64::try_from(version).unwrap(), timers.to_vec());
     v1::Stamp { version, timers, ..Default::default() }
+}
+
+fn outbox_row(row: i64, entry: &Entry<v1::RiderEvent>) -> OutboxRow {
+    OutboxRow {
+        row,
+        rider: RIDER,
+        event: entry.id,
+        kind: entry.kind.clone(),
+        says: entry.event.clone(),
+        published: Some(entry.sequence),
+    }
+}
+
+fn postings() -> Vec<Posting> {
+    let posting = |step: &str, account: &str, amount_minor| Posting {
+        trip: TRIP,
+        purpose: "fare".to_owned(),
+        step: step.to_owned(),
+        account: account.to_owned(),
+        amount_minor,
+        currency: "SEK".to_owned(),
+    };
+    vec![
+        posting("owed", "riders_owe", FARE),
+        posting("owed", "revenue", -FARE),
+        posting("settled", "provider_holds", FARE),
+        posting("settled", "riders_owe", -FARE),
+    ]
 }
 
 fn is_missing_reaction(violation: &Violation) -> bool {

@@ -1,0 +1,285 @@
+//! What the broker says of messages beside the events themselves: how far every consumer is, what is
+//! in the dead-letter queue, what was given up without an answer, and what a work queue still holds.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use async_nats::{
+    HeaderMap,
+    jetstream::stream::{DirectGetErrorKind, Stream},
+};
+use common::{
+    consumer::dead,
+    nats::Nats,
+    stream::{self, CONSUMERS, ConsumerSpec},
+    subject,
+    view::{Start, Stored, ViewSpec},
+};
+use serde::Deserialize;
+
+use super::log::read_all;
+
+/// The headers of a record of what became of a dead letter.
+const RESOLVED_LETTER: &str = "dlq-letter";
+const RESOLVED_OUTCOME: &str = "dlq-outcome";
+const HANDLED: &str = "handled";
+/// Messages that are looked at in a work queue; more of them say nothing more.
+const LEFT_MAX: usize = 100;
+
+/// What the broker says.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerEvidence {
+    /// Every durable consumer.
+    pub consumers: Vec<ConsumerState>,
+    /// Every dead letter.
+    pub dead: Vec<DeadLetter>,
+    /// What used up its tries without an answer, by the broker's own word.
+    pub given_up: Vec<GivenUp>,
+    /// What nobody has taken out of the work queue.
+    pub left: Vec<Left>,
+}
+
+/// How far a consumer is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConsumerState {
+    /// Its durable name.
+    pub consumer: String,
+    /// The stream that it reads.
+    pub stream: String,
+    /// How often the broker gives it a message at most.
+    pub tries_max: i64,
+    /// Messages that it was not given yet.
+    pub pending: u64,
+    /// Messages that it was given and did not answer.
+    pub unanswered: u64,
+    /// The first message after the last answered one, though nothing waits for an answer: the broker
+    /// has given it up.
+    pub skipped: Option<u64>,
+}
+
+/// A message in the dead-letter queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its own sequence there.
+    pub sequence: u64,
+    /// The subject that it has there.
+    pub letter: String,
+    /// Which consumer gave it up.
+    pub consumer: String,
+    /// The stream that the message is in.
+    pub stream: String,
+    /// The message's sequence there.
+    pub of: u64,
+    /// The message's subject.
+    pub subject: String,
+    /// How often it was tried.
+    pub attempts: u64,
+    /// Why it was given up.
+    pub error: String,
+    /// What its stream has at that sequence.
+    pub original: Original,
+    /// Somebody of operations sent it back, and it was handled.
+    pub is_handled: bool,
+}
+
+/// What a stream has where a dead letter says that it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Original {
+    /// The very message.
+    Same,
+    /// Another message.
+    Other,
+    /// Nothing any more, as it may be where messages are taken out or grow old.
+    Gone,
+    /// Nothing, and the stream has never had so many.
+    Never,
+}
+
+/// An advisory of the broker: this message was given as often as allowed, and nobody answered.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct GivenUp {
+    /// The stream.
+    pub stream: String,
+    /// The consumer.
+    pub consumer: String,
+    /// The message.
+    #[serde(rename = "stream_seq")]
+    pub sequence: u64,
+    /// How often it was given.
+    #[serde(rename = "deliveries")]
+    pub tries: u64,
+}
+
+/// A message in a work queue.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Left {
+    /// The stream.
+    pub stream: String,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its subject.
+    pub subject: String,
+}
+
+impl BrokerEvidence {
+    /// Asks the broker.
+    ///
+    /// # Errors
+    /// When it does not answer, or something in its streams is not what belongs there.
+    pub async fn read(nats: &Nats) -> anyhow::Result<Self> {
+        let mut consumers = Vec::new();
+        for spec in CONSUMERS {
+            for partition in spec.partitions(nats.partitions) {
+                consumers.push(state(nats, spec, partition).await?);
+            }
+        }
+        let mut evidence = Self {
+            consumers,
+            dead: Vec::new(),
+            given_up: given_up(nats).await?,
+            left: left(nats, stream::DRIVER_CMD, "driver.command.>").await?,
+        };
+        let handled = handled(nats).await?;
+        for letter in whole(nats, stream::DLQ, subject::DEAD_LETTERS).await? {
+            let mut dead = dead_letter(nats, &letter).await?;
+            dead.is_handled = handled.contains(&dead.sequence);
+            evidence.dead.push(dead);
+        }
+        Ok(evidence)
+    }
+}
+
+async fn state(nats: &Nats, spec: ConsumerSpec, partition: u32) -> anyhow::Result<ConsumerState> {
+    let durable = spec.durable(partition);
+    let held = nats.admin.get_stream_no_info(spec.stream).await?;
+    let info = held.consumer_info(&durable).await?;
+    let (floor, given) = (info.ack_floor.stream_sequence, info.delivered.stream_sequence);
+    let unanswered = u64::try_from(info.num_ack_pending)?;
+    let mut skipped = None;
+    if unanswered == 0 && floor < given {
+        for filter in spec.config(partition).filter_subjects {
+            let next = next(&held, &filter, floor + 1).await?.filter(|next| *next <= given);
+            skipped = skipped.into_iter().chain(next).min();
+        }
+    }
+    Ok(ConsumerState {
+        consumer: durable,
+        stream: spec.stream.to_owned(),
+        tries_max: info.config.max_deliver,
+        pending: info.num_pending,
+        unanswered,
+        skipped,
+    })
+}
+
+/// The first message of this subject from this sequence on.
+async fn next(held: &Stream<()>, filter: &str, from: u64) -> anyhow::Result<Option<u64>> {
+    match held.direct_get_next_for_subject(filter, Some(from)).await {
+        Ok(message) => Ok(Some(message.sequence)),
+        Err(err) if err.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(err) => Err(err.into()),
+    }
+}
+
+async fn given_up(nats: &Nats) -> anyhow::Result<Vec<GivenUp>> {
+    let stored = whole(nats, stream::ADVISORIES, ">").await?;
+    let read = |stored: &Stored| {
+        serde_json::from_slice(&stored.payload)
+            .with_context(|| format!("{} {}", stream::ADVISORIES, stored.sequence))
+    };
+    stored.iter().map(read).collect()
+}
+
+/// Letters that were sent back and handled.
+async fn handled(nats: &Nats) -> anyhow::Result<BTreeSet<u64>> {
+    let records = whole(nats, stream::DLQ, subject::RESOLUTIONS).await?;
+    let handled = records
+        .iter()
+        .filter(|record| text(&record.headers, RESOLVED_OUTCOME).as_deref() == Some(HANDLED));
+    Ok(handled.map(|record| number(&record.headers, RESOLVED_LETTER)).collect())
+}
+
+async fn dead_letter(nats: &Nats, letter: &Stored) -> anyhow::Result<DeadLetter> {
+    let text = |name| text(&letter.headers, name).unwrap_or_default();
+    let (stream, of) = (text(dead::STREAM), number(&letter.headers, dead::SEQUENCE));
+    let subject = text(dead::SUBJECT);
+    let original = original(nats, &stream, of, &subject, &letter.payload).await?;
+    Ok(DeadLetter {
+        sequence: letter.sequence,
+        letter: letter.subject.clone(),
+        consumer: text(dead::CONSUMER),
+        attempts: number(&letter.headers, dead::ATTEMPTS),
+        error: text(dead::ERROR),
+        stream,
+        of,
+        subject,
+        original,
+        is_handled: false,
+    })
+}
+
+async fn original(
+    nats: &Nats,
+    stream: &str,
+    sequence: u64,
+    subject: &str,
+    payload: &[u8],
+) -> anyhow::Result<Original> {
+    let Ok(held) = nats.admin.get_stream(stream).await else { return Ok(Original::Never) };
+    match held.direct_get(sequence).await {
+        Ok(message) if message.subject.as_str() == subject && message.payload == payload => {
+            Ok(Original::Same)
+        }
+        Ok(_) => Ok(Original::Other),
+        Err(err) if err.kind() == DirectGetErrorKind::NotFound => {
+            let last = held.cached_info().state.last_sequence;
+            let was_there = (1..=last).contains(&sequence);
+            Ok(if was_there { Original::Gone } else { Original::Never })
+        }
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// What a work queue holds in two looks one after the other: what comes and goes is at work.
+async fn left(nats: &Nats, stream: &str, filter: &str) -> anyhow::Result<Vec<Left>> {
+    let first = look(nats, stream, filter).await?;
+    if first.is_empty() {
+        return Ok(Vec::new());
+    }
+    tokio::time::sleep(super::settle::LOOK_EVERY).await;
+    let second = look(nats, stream, filter).await?;
+    Ok(first.intersection(&second).cloned().collect())
+}
+
+async fn look(nats: &Nats, stream: &str, filter: &str) -> anyhow::Result<BTreeSet<Left>> {
+    let held = nats.admin.get_stream_no_info(stream).await?;
+    let (mut left, mut from) = (BTreeSet::new(), 1);
+    while left.len() < LEFT_MAX {
+        let message = match held.direct_get_next_for_subject(filter, Some(from)).await {
+            Ok(message) => message,
+            Err(err) if err.kind() == DirectGetErrorKind::NotFound => break,
+            Err(err) => return Err(err.into()),
+        };
+        from = message.sequence + 1;
+        let (sequence, subject) = (message.sequence, message.subject.to_string());
+        left.insert(Left { stream: stream.to_owned(), sequence, subject });
+    }
+    Ok(left)
+}
+
+/// All messages of a stream under a filter.
+async fn whole(nats: &Nats, stream: &'static str, filter: &str) -> anyhow::Result<Vec<Stored>> {
+    let mut all = Vec::new();
+    let spec = ViewSpec { stream, filter: filter.to_owned(), start: Start::After(0) };
+    read_all(nats, spec, |stored| all.push(stored)).await?;
+    Ok(all)
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).map(|value| value.as_str().to_owned())
+}
+
+/// Zero, which is no sequence, where there is no number.
+fn number(headers: &HeaderMap, name: &str) -> u64 {
+    text(headers, name).and_then(|text| text.parse().ok()).unwrap_or_default()
+}
