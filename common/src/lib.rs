@@ -6,6 +6,7 @@ pub mod broker;
 pub mod clock;
 pub mod consumer;
 pub mod contract;
+pub mod cron;
 pub mod dead_letters;
 pub mod decider;
 pub mod driver_commands;

@@ -27,7 +27,7 @@ pub const TRIP: &str = "TRIP";
 pub const RIDER: &str = "RIDER";
 /// What `location` has counted: one message for each partition.
 pub const LOCATION: &str = "LOCATION";
-/// Recurring schedules.
+/// Recurring schedules, what they fire, and what came of it.
 pub const CRON: &str = "CRON";
 /// Full copies of messages that could not be handled.
 pub const DLQ: &str = "DLQ";
@@ -319,9 +319,17 @@ pub const TRIP_ADVISORIES: ConsumerSpec = ConsumerSpec {
     kind: ConsumerKind::Worker,
     only_new: false,
 };
+/// `rider` catches up on missed fares at night, and then compares the ledger with the log.
+pub const RIDER_NIGHTLY: ConsumerSpec = ConsumerSpec {
+    name: "rider-nightly",
+    stream: CRON,
+    prefixes: &[subject::RECONCILIATION_DUE],
+    kind: ConsumerKind::Single,
+    only_new: false,
+};
 
 /// Every durable consumer, but for those that only replay.
-pub const CONSUMERS: [ConsumerSpec; 8] = [
+pub const CONSUMERS: [ConsumerSpec; 9] = [
     DRIVER_COMMANDS,
     DRIVER_TIMERS,
     TRIP_REQUESTS,
@@ -330,6 +338,7 @@ pub const CONSUMERS: [ConsumerSpec; 8] = [
     RIDER_PAYMENTS,
     LOCATION_PINGS,
     TRIP_ADVISORIES,
+    RIDER_NIGHTLY,
 ];
 
 impl ConsumerSpec {

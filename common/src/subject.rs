@@ -212,6 +212,16 @@ pub fn replay_run(run: Uuid) -> String {
     format!("replay-run.{run}")
 }
 
+/// When the ledger is compared with the log: a recurring schedule.
+pub const RECONCILIATION_SCHEDULE: &str = "cron.schedule.reconciliation";
+/// Prefix of what says that it is time to.
+pub const RECONCILIATION_DUE: &str = "cron.due.reconciliation";
+/// What the schedule fires.
+pub const RECONCILIATION_FIRED: &str = "cron.due.reconciliation.schedule";
+/// What somebody of operations says who does not want to wait for it.
+pub const RECONCILIATION_ORDERED: &str = "cron.due.reconciliation.order";
+/// What each comparison found.
+pub const RECONCILIATION_REPORT: &str = "cron.report.reconciliation";
 /// Every dead letter.
 pub const DEAD_LETTERS: &str = "dlq.>";
 /// What became of every dead letter.

@@ -1,6 +1,6 @@
 //! What `rider` can be told, by flags or by the environment.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::http::Uri;
 use common::{
@@ -41,12 +41,34 @@ pub struct Config {
     /// When the payment provider is left alone for a while.
     #[command(flatten)]
     pub breaker: BreakerConfig,
+    /// When missed fares are caught up on and the ledger is compared with the log.
+    #[command(flatten)]
+    pub nightly: NightlyConfig,
     /// The secret that quotes are signed with, 32 bytes or more; all replicas share it.
     #[arg(long, env = "FARE_SECRET", hide_env_values = true)]
     pub fare_secret: String,
     /// Products and rates as JSON, in minor units.
     #[arg(long, env = "TARIFF", default_value = TARIFF_DEFAULT)]
     pub tariff: Tariff,
+}
+
+/// When the ledger is compared with the log, and how.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NightlyConfig {
+    /// Seconds, minutes, hours, days, months, weekdays in UTC; or `@every 1h`. The broker keeps it.
+    #[arg(long, env = "NIGHTLY", default_value = "0 0 3 * * *")]
+    pub nightly: String,
+    /// Trips that changed within this time are still being charged, and not compared.
+    #[arg(long, env = "RECONCILE_AFTER_MS", default_value_t = 60_000)]
+    pub reconcile_after_ms: u64,
+}
+
+impl NightlyConfig {
+    /// Trips that changed within this time are not compared.
+    #[must_use]
+    pub fn reconcile_after(&self) -> Duration {
+        Duration::from_millis(self.reconcile_after_ms)
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | reads | `trip.event.>` into its view of trips | `view.rs` |
 //! | reads | `trip.event.>` for what ended trips cost (a worker) | `payments/` |
+//! | reads | `cron.due.reconciliation.>`: at night, missed fares and the ledger beside the log | `reconciliation/` |
 //! | writes | `rider.event.<p>.<rider>`, through the outbox: the only writer | `relay.rs`, `publisher.rs` |
 //! | writes | its own store: requests, outbox, ledger, view | `store/` |
 //! | asks | `location.query.{supply,route,driver}` | `location.rs` |
@@ -17,6 +18,7 @@ mod http;
 mod location;
 pub mod payments;
 pub mod publisher;
+pub mod reconciliation;
 pub mod relay;
 pub mod store;
 mod view;
@@ -36,12 +38,13 @@ use common::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use self::config::Config;
+pub use self::config::{Config, NightlyConfig};
 use self::{
     fare::FareSigner,
     http::Gateway,
     location::Location,
     payments::{Payments, provider::HttpProvider},
+    reconciliation::Nightly,
     relay::{Bell, Relay},
     store::{Alone, OpenError, Place, Store},
 };
@@ -146,12 +149,20 @@ async fn behind_the_broker(
     let provider = HttpProvider::new(&config.payments_url, timeout);
     let breaker = Breaker::new("payments", config.breaker);
     let payments = Payments::new(nats.clone(), store.clone(), bell.clone(), provider, breaker);
+    let payments = Arc::new(payments);
+    let nightly = Nightly {
+        nats: nats.clone(),
+        store: store.clone(),
+        payments: Arc::clone(&payments),
+        config: config.nightly.clone(),
+    };
     tokio::try_join!(
         prepare(&nats, &shutdown),
         nats.keep_clock(shutdown.clone()),
         view::run(&nats, store, caught_up, shutdown.clone()),
         Relay::new(&nats, store.clone(), bell).run(shutdown.clone()),
         payments.run(shutdown.clone()),
+        Box::pin(nightly.run(shutdown.clone())),
     )?;
     Ok(())
 }

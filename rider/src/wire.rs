@@ -199,6 +199,26 @@ pub fn debt(trip: TripId, event: &v1::TripEvent) -> Result<Option<Debt>, Malform
     Ok(Some(Debt { trip, purpose, rider, driver, amount }))
 }
 
+/// What is owed for a trip that is as this state says: nothing, unless it ended and cost something.
+///
+/// # Errors
+/// When such a state does not say how much or who.
+pub fn debt_of_state(trip: TripId, state: &v1::TripState) -> Result<Option<Debt>, Malformed> {
+    let ending = match (state.phase(), &state.cancelled) {
+        (v1::TripPhase::Completed, _) => {
+            Ending::Completed(contract::money("fare", state.fare.as_ref())?)
+        }
+        (v1::TripPhase::Cancelled, Some(v1::TripCancelled { fee: Some(fee), .. })) => {
+            Ending::Cancelled(contract::money("fee", Some(fee))?)
+        }
+        _ => return Ok(None),
+    };
+    let Some((purpose, amount)) = owed(ending) else { return Ok(None) };
+    let rider: RiderId = contract::id("rider_id", &state.rider_id)?;
+    let driver = DriverId::try_from(state.driver_id.as_slice()).ok();
+    Ok(Some(Debt { trip, purpose, rider, driver, amount }))
+}
+
 fn fare_charged(debt: &Debt, provider_reference: &str) -> v1::FareCharged {
     let purpose = match debt.purpose {
         Purpose::Fare => v1::ChargePurpose::Fare,

@@ -55,6 +55,18 @@ pub enum State {
 }
 
 impl State {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Replaying => "replaying",
+            Self::Handled => "handled",
+            Self::Failed => "failed",
+            Self::Discarded => "discarded",
+        }
+    }
+
     /// Whether something has to be done about it.
     #[must_use]
     pub fn is_open(self) -> bool {
@@ -277,6 +289,18 @@ pub struct Whole {
     pub payload: Bytes,
     /// What was done about it, oldest first.
     pub history: Vec<Resolution>,
+}
+
+/// The payload of the message that a letter was; nothing if there is no such letter.
+///
+/// # Errors
+/// When the broker cannot be asked.
+pub async fn payload(nats: &Nats, sequence: u64) -> Result<Option<Bytes>, OperationError> {
+    match dlq(nats).await?.direct_get(sequence).await {
+        Ok(found) => Ok(Some(found.payload)),
+        Err(err) if err.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(err) => Err(OperationError::Unavailable(err.into())),
+    }
 }
 
 /// One letter; nothing if there is none of that sequence.

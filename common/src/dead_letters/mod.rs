@@ -12,7 +12,7 @@ use async_nats::{HeaderMap, jetstream::stream::Stream};
 use axum::http::StatusCode;
 
 pub use self::{
-    browse::{Filter, Letter, Page, State, Whole, list, show},
+    browse::{Filter, Letter, Page, State, Whole, list, payload, show},
     discard::{DISCARDED_MAX, Discarded, discard},
     replay::{RATE_DEFAULT, RATE_MAX, Replay, Selection, replay},
     resolution::{Order, Origin, Outcome, Resolution},

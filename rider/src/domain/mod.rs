@@ -4,6 +4,7 @@
 pub mod cancellation;
 pub mod charge;
 pub mod idempotency;
+pub mod reconciliation;
 pub mod tariff;
 pub mod trip;
 

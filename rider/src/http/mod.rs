@@ -7,6 +7,7 @@ mod feed;
 mod idempotency_key;
 mod model;
 mod quotes;
+mod reconciliation;
 mod requests;
 mod trips;
 
@@ -78,6 +79,7 @@ pub(crate) fn router(gateway: Gateway, issuer: Option<Issuer>, caught_up: Caught
         .routes(routes!(endings::cancel))
         .routes(routes!(endings::receipt))
         .routes(routes!(endings::rate))
+        .routes(routes!(reconciliation::last, reconciliation::order))
         .with_state(gateway);
     if let Some(issuer) = issuer {
         routes = routes.merge(issuer.routes());

@@ -68,11 +68,10 @@ impl<P: Provider> Payments<P> {
     ///
     /// # Errors
     /// When the consumer ends that should not.
-    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) -> anyhow::Result<()> {
         let (nats, breaker) = (self.nats.clone(), self.breaker.clone());
-        let this = Arc::new(self);
         let handler = move |delivery, _| {
-            let this = Arc::clone(&this);
+            let this = Arc::clone(&self);
             async move { this.handle(&delivery).await }
         };
         consumer::run_behind(&nats, stream::RIDER_PAYMENTS, breaker, shutdown, handler).await
@@ -88,7 +87,16 @@ impl<P: Provider> Payments<P> {
         }
     }
 
-    async fn collect(&self, delivery: &Delivery, debt: Debt, cause: Cause) -> Result<(), Failure> {
+    /// Has a debt paid, exactly once, however often this is called.
+    ///
+    /// # Errors
+    /// When the provider refuses, does not answer or charged something else; or the store fails.
+    pub(crate) async fn collect(
+        &self,
+        delivery: &Delivery,
+        debt: Debt,
+        cause: Cause,
+    ) -> Result<(), Failure> {
         let _turn = delivery.wait(self.turns.take(debt.trip)).await;
         let mut asks = 0;
         // The provider has its own time-out; how long it is away is not the message's fault.

@@ -16,4 +16,5 @@ mod outbox;
 mod payments;
 mod phone;
 mod quotes;
+mod reconciliation;
 mod world;

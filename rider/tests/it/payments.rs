@@ -130,7 +130,7 @@ impl Worker {
         let (nats, breaker) = (world.nats.clone(), breaker());
         let payments =
             Payments::new(nats, store.clone(), Bell::default(), books.clone(), breaker.clone());
-        running.spawn(payments.run(shutdown.clone()));
+        running.spawn(Arc::new(payments).run(shutdown.clone()));
         Self { breaker, store, shutdown, running }
     }
 

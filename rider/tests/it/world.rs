@@ -1,8 +1,16 @@
 //! What is around the service: the broker, `location`, the trip service, the payment provider.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
-use axum::{Json, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json,
+    extract::{Query, State},
+    http::StatusCode,
+    routing::get,
+};
 use bytes::Bytes;
 use common::{
     auth::Issuer,
@@ -20,7 +28,7 @@ use common::{
 use futures_util::StreamExt as _;
 use prost::Message as _;
 use rider::{
-    Config,
+    Config, NightlyConfig,
     domain::tariff::TARIFF_DEFAULT,
     store::{Place, Store},
 };
@@ -115,17 +123,22 @@ impl World {
             payments_url: self.payments_url.parse().unwrap(),
             payments_timeout_ms: 1_000,
             breaker: BreakerConfig::default(),
+            nightly: NightlyConfig { nightly: "0 0 3 * * *".into(), reconcile_after_ms: 0 },
             fare_secret: SECRET.into(),
             tariff: TARIFF_DEFAULT.parse().unwrap(),
         }
     }
 
     pub(crate) async fn start(&self) -> Running {
+        self.start_with(self.config()).await
+    }
+
+    pub(crate) async fn start_with(&self, config: Config) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let mut service = JoinSet::new();
-        service.spawn(rider::serve(self.config(), listener, shutdown.clone()));
+        service.spawn(rider::serve(config, listener, shutdown.clone()));
         Running { base, shutdown, service }
     }
 
@@ -304,6 +317,8 @@ pub(crate) struct Sandbox {
     pub(crate) charges: Vec<Value>,
     /// Charges, and then does not say so.
     pub(crate) loses_answers: bool,
+    /// So many charges it refuses.
+    pub(crate) refusals_left: usize,
 }
 
 fn sandbox(books: Arc<Mutex<Sandbox>>) -> axum::Router {
@@ -312,6 +327,10 @@ fn sandbox(books: Arc<Mutex<Sandbox>>) -> axum::Router {
         Json(asked): Json<Value>,
     ) -> (StatusCode, Json<Value>) {
         let mut books = books.lock().unwrap();
+        if books.refusals_left > 0 {
+            books.refusals_left -= 1;
+            return (StatusCode::PAYMENT_REQUIRED, Json(Value::Null));
+        }
         let mut answer = asked.clone();
         answer["charge_id"] = json!(format!("ch_{}", books.charges.len() + 1));
         answer["status"] = json!("succeeded");
@@ -321,8 +340,13 @@ fn sandbox(books: Arc<Mutex<Sandbox>>) -> axum::Router {
         }
         (StatusCode::CREATED, Json(answer))
     }
-    async fn list(State(books): State<Arc<Mutex<Sandbox>>>) -> Json<Value> {
-        let charges = books.lock().unwrap().charges.clone();
+    async fn list(
+        State(books): State<Arc<Mutex<Sandbox>>>,
+        Query(wanted): Query<HashMap<String, String>>,
+    ) -> Json<Value> {
+        let mut charges = books.lock().unwrap().charges.clone();
+        charges
+            .retain(|charge| wanted.get("reference").is_none_or(|it| charge["reference"] == **it));
         Json(json!({ "charges": charges }))
     }
     axum::Router::new().route("/v1/charges", get(list).post(charge)).with_state(books)
