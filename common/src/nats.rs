@@ -16,7 +16,7 @@ use crate::{
     broker::{VERSION_MIN, Version},
     clock::{Clock, NotATime, Timestamp},
     consumer::ConsumerConfig,
-    stream,
+    metrics, stream,
     subject::Partitions,
 };
 
@@ -171,6 +171,13 @@ impl Nats {
             if let Err(err) = self.read_clock().await {
                 tracing::debug!(error = %err, "broker time not read");
             }
+            let drift_ms = self.clock.drift().as_secs_f64() * 1e3;
+            metrics::HLC_DRIFT_MS.with(&metrics::NO_LABELS).set(drift_ms);
+            let offset = Duration::from_micros(self.clock.offset_us().unsigned_abs());
+            let offset_ms = offset.as_secs_f64() * 1e3;
+            let is_ahead = self.clock.offset_us() >= 0;
+            let offset_ms = if is_ahead { offset_ms } else { -offset_ms };
+            metrics::CLOCK_OFFSET_MS.with(&metrics::NO_LABELS).set(offset_ms);
         }
         Ok(())
     }

@@ -100,7 +100,10 @@ impl Trips {
         let stream = self.nats.jetstream.get_stream_no_info(stream::TRIP).await;
         let stream = stream.map_err(|err| unavailable(&err))?;
         match stream.direct_get_last_for_subject(self.nats.partitions.trip_event(trip)).await {
-            Ok(message) => Ok(Some(snapshot(trip, message.sequence, &message.payload)?)),
+            Ok(message) => {
+                self.nats.clock.merge_from(&message.headers);
+                Ok(Some(snapshot(trip, message.sequence, &message.payload)?))
+            }
             Err(err) if err.kind() == DirectGetErrorKind::NotFound => Ok(None),
             Err(err) => Err(unavailable(&err)),
         }
@@ -132,6 +135,7 @@ impl Trips {
             kind: Some(kind),
         };
         let mut headers = HeaderMap::new();
+        headers.insert(header::HLC, self.nats.clock.tick().to_string());
         if let Some(traceparent) = traceparent {
             headers.insert(header::TRACEPARENT, traceparent);
         }
@@ -150,6 +154,9 @@ impl Trips {
                 TripsError::Unknown(err.to_string())
             }
         })?;
+        if let Some(headers) = &reply.headers {
+            self.nats.clock.merge_from(headers);
+        }
         let reply: v1::TripReply = contract::decode("trip reply", &reply.payload)?;
         match contract::required("outcome", reply.outcome)? {
             v1::trip_reply::Outcome::Done(snapshot) => Ok(Answer::Done(snapshot)),

@@ -139,6 +139,7 @@ where
     while let Some(message) = messages.next().await {
         let (stored, pending) = stored(message.map_err(read)?).map_err(read)?;
         let sequence = stored.sequence;
+        nats.clock.merge_from(&stored.headers);
         apply(stored).await.map_err(Broken::Apply)?;
         *start = Start::After(sequence);
         if pending == 0 {

@@ -1,3 +1,5 @@
+//! Outages, flapping and quiet hours, in virtual time.
+
 use super::{Breaker, BreakerConfig, State};
 use futures_util::FutureExt as _;
 use std::time::Duration;

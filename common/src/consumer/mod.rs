@@ -577,9 +577,7 @@ impl Reader {
             let most = HANDLED_BYTES_MAX;
             return Err(Failure::Permanent(anyhow::anyhow!("{size} bytes, the most is {most}")));
         }
-        if let Ok(envelope) = delivery.envelope() {
-            self.nats.clock.merge(envelope.hlc);
-        }
+        self.nats.clock.merge_from(&delivery.headers);
         failpoint::reach("consumer.received");
         let handled = async {
             match failpoint::poison(&delivery.headers) {

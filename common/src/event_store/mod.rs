@@ -181,9 +181,7 @@ impl<D: Recorder> EventStore<D> {
             Some(message) => {
                 // What is decided on this event is ordered after it, whoever wrote it and whatever
                 // clock they had.
-                if let Ok(envelope) = message.envelope() {
-                    self.port.clock.merge(envelope.hlc);
-                }
+                self.port.clock.merge_from(&message.headers);
                 Ok(Loaded::from_recorded(D::decode(&message.payload)?, message.sequence))
             }
             None => Ok(Loaded::default()),

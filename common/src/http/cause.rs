@@ -2,9 +2,6 @@
 
 use crate::{event_store::Cause, id::CommandId, problem};
 
-/// The header in which a caller names one intention. Sent twice, it happens once.
-pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
-
 /// A command that came by HTTP causes what follows from it.
 #[must_use]
 pub fn cause(command: CommandId) -> Cause {

@@ -2,9 +2,11 @@
 
 mod cause;
 mod extract;
+mod key;
 mod serve;
 pub mod sse;
 
-pub use cause::{IDEMPOTENCY_KEY, cause, traceparent};
+pub use cause::{cause, traceparent};
 pub use extract::{Json, Path, Query};
+pub use key::{IdempotencyKey, KeyNeeded, KeyTaken};
 pub use serve::{Readiness, app, bind, serve};

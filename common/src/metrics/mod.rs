@@ -49,13 +49,13 @@ pub static BREAKER_CALLS: Counter =
 pub static OUTBOX_WAITING: Gauge =
     Gauge::new("outbox_waiting", "Rows that are committed and not yet published.");
 
-/// How far the logical clock is ahead of broker time: `service`.
+/// How far the logical clock is ahead of broker time.
 pub static HLC_DRIFT_MS: Gauge =
     Gauge::new("hlc_drift_ms", "How far the logical clock is ahead of broker time, milliseconds.");
-/// Logical times that were too far ahead to be taken over: `service`.
+/// Logical times that were too far ahead to be taken over.
 pub static HLC_REFUSED: Counter =
     Counter::new("hlc_refused_total", "Logical times from too far in the future, not taken over.");
-/// This machine's clock against the broker's: `service`.
+/// This machine's clock against the broker's.
 pub static CLOCK_OFFSET_MS: Gauge =
     Gauge::new("clock_offset_ms", "Broker time minus this machine's, milliseconds.");
 

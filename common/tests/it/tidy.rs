@@ -169,3 +169,21 @@ fn nothing_is_measured_that_is_not_declared() {
         none("a metric declared elsewhere", &offenders(&elsewhere, &new));
     }
 }
+
+#[test]
+fn one_place_looks_at_the_clock_on_the_wall() {
+    // Rules and deadlines use broker time. What else knows the time of day would compare two
+    // machines' clocks sooner or later.
+    let looks = ["SystemTime", "now_utc(", "now_local(", "Utc::now", "UNIX_EPOCH"];
+    for folder in SERVICES.into_iter().chain(["common", "loadgen"]) {
+        let files: Vec<_> = sources(&root().join(folder).join("src"))
+            .into_iter()
+            .filter(|(name, _)| !name.starts_with("common/src/clock/"))
+            .collect();
+        none("a look at the wall clock", &offenders(&files, &looks));
+        // A simulated phone has a clock of its own; a service has the broker's.
+        if folder != "loadgen" {
+            none("a service with a clock of its own", &offenders(&files, &["machine_time("]));
+        }
+    }
+}

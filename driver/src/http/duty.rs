@@ -3,14 +3,13 @@
 use axum::extract::State;
 use common::{
     auth::AsDriver,
-    http::{Json, cause},
+    http::{IdempotencyKey, Json, KeyTaken, cause},
     problem::{Problem, ProblemBody},
 };
 use serde::Deserialize;
 
 use super::{
     Gateway,
-    key::CommandKey,
     model::{DriverView, DutyName},
     problems,
 };
@@ -27,6 +26,7 @@ pub(super) struct DutyRequest {
     put,
     path = "/v1/driver/status",
     tag = "duty",
+    params(KeyTaken),
     request_body = DutyRequest,
     responses(
         (status = 200, body = DriverView),
@@ -36,7 +36,7 @@ pub(super) struct DutyRequest {
 pub(super) async fn set_duty(
     State(gateway): State<Gateway>,
     AsDriver(driver): AsDriver,
-    key: CommandKey,
+    key: Option<IdempotencyKey>,
     Json(request): Json<DutyRequest>,
 ) -> Result<Json<DriverView>, Problem> {
     let command = match request.duty {
@@ -44,7 +44,7 @@ pub(super) async fn set_duty(
         DutyName::Finishing => DriverCommand::Finish,
         DutyName::Offline => DriverCommand::GoOffline,
     };
-    let id = key.command(driver);
+    let id = IdempotencyKey::command(key.as_ref(), driver.0);
     let outcome = gateway
         .drivers
         .execute(driver, id, &cause(id), &command)

@@ -4,7 +4,6 @@
 mod duty;
 mod earnings;
 mod feed;
-mod key;
 mod locations;
 mod model;
 mod offers;

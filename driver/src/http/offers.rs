@@ -10,7 +10,7 @@ use axum::{
 };
 use common::{
     auth::AsDriver,
-    http::{Json, Path, cause},
+    http::{IdempotencyKey, Json, KeyTaken, Path, cause},
     id::{DriverId, OfferId, TripId},
     problem::{Problem, ProblemBody},
 };
@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Gateway,
-    key::CommandKey,
     model::DriverView,
     problems,
     trip_seen::{Confirmation, TripSeen},
@@ -43,7 +42,7 @@ pub(super) struct Confirming {
     post,
     path = "/v1/driver/offers/{id}/accept",
     tag = "offers",
-    params(("id" = uuid::Uuid, Path)),
+    params(("id" = uuid::Uuid, Path), KeyTaken),
     responses(
         (status = 200, body = DriverView, description = "the trip is assigned"),
         (status = 202, body = Confirming, description = "the trip has not said yet"),
@@ -53,10 +52,10 @@ pub(super) struct Confirming {
 pub(super) async fn accept(
     State(gateway): State<Gateway>,
     AsDriver(driver): AsDriver,
-    key: CommandKey,
+    key: Option<IdempotencyKey>,
     Path(offer): Path<OfferId>,
 ) -> Result<Response, Problem> {
-    let id = key.command(driver);
+    let id = IdempotencyKey::command(key.as_ref(), driver.0);
     let outcome = gateway
         .drivers
         .execute(driver, id, &cause(id), &DriverCommand::Accept { offer })
@@ -131,7 +130,7 @@ where
     post,
     path = "/v1/driver/offers/{id}/decline",
     tag = "offers",
-    params(("id" = uuid::Uuid, Path)),
+    params(("id" = uuid::Uuid, Path), KeyTaken),
     request_body = Option<DeclineRequest>,
     responses(
         (status = 200, body = DriverView),
@@ -141,7 +140,7 @@ where
 pub(super) async fn decline(
     State(gateway): State<Gateway>,
     AsDriver(driver): AsDriver,
-    key: CommandKey,
+    key: Option<IdempotencyKey>,
     Path(offer): Path<OfferId>,
     OrDefault(request): OrDefault<DeclineRequest>,
 ) -> Result<Json<DriverView>, Problem> {
@@ -149,7 +148,7 @@ pub(super) async fn decline(
     if reason.chars().count() > REASON_CHARS_MAX {
         return Err(Problem::invalid("/reason", format!("has over {REASON_CHARS_MAX} characters")));
     }
-    let id = key.command(driver);
+    let id = IdempotencyKey::command(key.as_ref(), driver.0);
     let outcome = gateway
         .drivers
         .execute(driver, id, &cause(id), &DriverCommand::Decline { offer, reason })

@@ -5,14 +5,14 @@ use common::{
     auth::AsDriver,
     contract::v1::{self, trip_command::Kind},
     geo::{Point, RawPoint},
-    http::{Json, Path, traceparent},
+    http::{IdempotencyKey, Json, KeyTaken, Path, traceparent},
     id::{DriverId, TripId},
     problem::{Problem, ProblemBody},
     trips::{Answer, Wanted},
 };
 use serde::Deserialize;
 
-use super::{Gateway, key::CommandKey, model::DriverTrip, problems, trip_seen::TripSeen};
+use super::{Gateway, model::DriverTrip, problems, trip_seen::TripSeen};
 
 const PIN_DIGITS: usize = 4;
 
@@ -70,7 +70,7 @@ impl CancelReason {
 /// The driver is at the pickup.
 #[utoipa::path(
     post, path = "/v1/driver/trips/{id}/arrive", tag = "trips",
-    params(("id" = uuid::Uuid, Path)), request_body = ArriveRequest,
+    params(("id" = uuid::Uuid, Path), KeyTaken), request_body = ArriveRequest,
     responses(
         (status = 200, body = DriverTrip),
         (status = "default", body = ProblemBody, content_type = "application/problem+json"),
@@ -79,19 +79,19 @@ impl CancelReason {
 pub(super) async fn arrive(
     State(gateway): State<Gateway>,
     AsDriver(driver): AsDriver,
-    key: CommandKey,
+    key: Option<IdempotencyKey>,
     Path(trip): Path<TripId>,
     Json(request): Json<ArriveRequest>,
 ) -> Result<Json<DriverTrip>, Problem> {
     let position = point(request.position)?;
     let kind = Kind::Arrive(v1::Arrive { position: Some(position.into()), forced: request.forced });
-    pass_on(&gateway, driver, &key, trip, kind, Some(position)).await
+    pass_on(&gateway, driver, key.as_ref(), trip, kind, Some(position)).await
 }
 
 /// The rider is in the car and has said the PIN.
 #[utoipa::path(
     post, path = "/v1/driver/trips/{id}/start", tag = "trips",
-    params(("id" = uuid::Uuid, Path)), request_body = StartRequest,
+    params(("id" = uuid::Uuid, Path), KeyTaken), request_body = StartRequest,
     responses(
         (status = 200, body = DriverTrip),
         (status = "default", body = ProblemBody, content_type = "application/problem+json"),
@@ -100,7 +100,7 @@ pub(super) async fn arrive(
 pub(super) async fn start(
     State(gateway): State<Gateway>,
     AsDriver(driver): AsDriver,
-    key: CommandKey,
+    key: Option<IdempotencyKey>,
     Path(trip): Path<TripId>,
     Json(request): Json<StartRequest>,
 ) -> Result<Json<DriverTrip>, Problem> {
@@ -109,13 +109,13 @@ pub(super) async fn start(
     if pin.len() != PIN_DIGITS || !pin.bytes().all(|digit| digit.is_ascii_digit()) {
         return Err(Problem::invalid("/pin", "a PIN has four digits"));
     }
-    pass_on(&gateway, driver, &key, trip, Kind::Start(v1::Start { pin }), None).await
+    pass_on(&gateway, driver, key.as_ref(), trip, Kind::Start(v1::Start { pin }), None).await
 }
 
 /// The ride is over.
 #[utoipa::path(
     post, path = "/v1/driver/trips/{id}/complete", tag = "trips",
-    params(("id" = uuid::Uuid, Path)), request_body = CompleteRequest,
+    params(("id" = uuid::Uuid, Path), KeyTaken), request_body = CompleteRequest,
     responses(
         (status = 200, body = DriverTrip),
         (status = "default", body = ProblemBody, content_type = "application/problem+json"),
@@ -124,7 +124,7 @@ pub(super) async fn start(
 pub(super) async fn complete(
     State(gateway): State<Gateway>,
     AsDriver(driver): AsDriver,
-    key: CommandKey,
+    key: Option<IdempotencyKey>,
     Path(trip): Path<TripId>,
     Json(request): Json<CompleteRequest>,
 ) -> Result<Json<DriverTrip>, Problem> {
@@ -133,13 +133,13 @@ pub(super) async fn complete(
         position: Some(position.into()),
         distance_m: request.distance_m.unwrap_or(0),
     });
-    pass_on(&gateway, driver, &key, trip, kind, Some(position)).await
+    pass_on(&gateway, driver, key.as_ref(), trip, kind, Some(position)).await
 }
 
 /// The driver gives the trip back.
 #[utoipa::path(
     post, path = "/v1/driver/trips/{id}/cancel", tag = "trips",
-    params(("id" = uuid::Uuid, Path)), request_body = CancelRequest,
+    params(("id" = uuid::Uuid, Path), KeyTaken), request_body = CancelRequest,
     responses(
         (status = 200, body = DriverTrip),
         (status = "default", body = ProblemBody, content_type = "application/problem+json"),
@@ -148,19 +148,19 @@ pub(super) async fn complete(
 pub(super) async fn cancel(
     State(gateway): State<Gateway>,
     AsDriver(driver): AsDriver,
-    key: CommandKey,
+    key: Option<IdempotencyKey>,
     Path(trip): Path<TripId>,
     Json(request): Json<CancelRequest>,
 ) -> Result<Json<DriverTrip>, Problem> {
     let reason = request.reason.name().to_owned();
     let kind = Kind::CancelByDriver(v1::CancelByDriver { reason });
-    pass_on(&gateway, driver, &key, trip, kind, None).await
+    pass_on(&gateway, driver, key.as_ref(), trip, kind, None).await
 }
 
 /// The rider did not come.
 #[utoipa::path(
     post, path = "/v1/driver/trips/{id}/no-show", tag = "trips",
-    params(("id" = uuid::Uuid, Path)),
+    params(("id" = uuid::Uuid, Path), KeyTaken),
     responses(
         (status = 200, body = DriverTrip),
         (status = "default", body = ProblemBody, content_type = "application/problem+json"),
@@ -169,10 +169,10 @@ pub(super) async fn cancel(
 pub(super) async fn no_show(
     State(gateway): State<Gateway>,
     AsDriver(driver): AsDriver,
-    key: CommandKey,
+    key: Option<IdempotencyKey>,
     Path(trip): Path<TripId>,
 ) -> Result<Json<DriverTrip>, Problem> {
-    pass_on(&gateway, driver, &key, trip, Kind::NoShow(v1::NoShow {}), None).await
+    pass_on(&gateway, driver, key.as_ref(), trip, Kind::NoShow(v1::NoShow {}), None).await
 }
 
 fn point(raw: RawPoint) -> Result<Point, Problem> {
@@ -182,12 +182,12 @@ fn point(raw: RawPoint) -> Result<Point, Problem> {
 async fn pass_on(
     gateway: &Gateway,
     driver: DriverId,
-    key: &CommandKey,
+    key: Option<&IdempotencyKey>,
     trip: TripId,
     kind: Kind,
     position: Option<Point>,
 ) -> Result<Json<DriverTrip>, Problem> {
-    let id = key.command(driver);
+    let id = IdempotencyKey::command(key, driver.0);
     let wanted = Wanted { trip, id, actor: driver.0, kind, traceparent: traceparent(id) };
     let answer = gateway.trips.command(wanted).await?;
     let now = gateway.nats.clock.now();

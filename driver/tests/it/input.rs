@@ -153,3 +153,18 @@ async fn only_a_driver_with_a_fresh_token_comes_in() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_key_that_is_none_is_refused_and_not_cut_short() {
+    let world = World::new().await;
+    let phone = world.phone(DriverId::fresh());
+    let online = json!({ "duty": "online" });
+    for key in ["", "two words", &"k".repeat(256)] {
+        let answer = phone.json(Method::PUT, STATUS, Some(key), online.clone()).await;
+        answer.expect_problem(422, "validation_failed");
+    }
+    let key = "k".repeat(255);
+    phone.json(Method::PUT, STATUS, Some(&key), online.clone()).await.expect(200);
+    let again = phone.json(Method::PUT, STATUS, Some(&key), online).await.expect(200);
+    assert_eq!(again.body["version"], 1);
+}

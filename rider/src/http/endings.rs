@@ -5,7 +5,7 @@ use common::{
     auth::AsRider,
     clock::Timestamp,
     contract::v1,
-    http::{Json, Path, traceparent},
+    http::{IdempotencyKey, Json, KeyTaken, Path, traceparent},
     id::{CommandId, RiderId, TripId},
     money::Money,
     problem::{Problem, ProblemBody},
@@ -13,7 +13,7 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Gateway, idempotency_key::IdempotencyKey, model::TripResource};
+use super::{Gateway, model::TripResource};
 use crate::{
     domain::{
         cancellation::preview,
@@ -118,7 +118,7 @@ pub(super) async fn preview_cancellation(
     post,
     path = "/v1/trips/{id}/cancel",
     tag = "trips",
-    params(("id" = TripId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("id" = TripId, Path), KeyTaken),
     request_body = CancelRequest,
     responses(
         (status = 200, body = TripResource),
@@ -134,7 +134,8 @@ pub(super) async fn cancel(
 ) -> Result<Json<TripResource>, Problem> {
     let reason = request.reason.name().to_owned();
     let command = v1::trip_command::Kind::CancelByRider(v1::CancelByRider { reason });
-    gateway.command(rider, trip, command_id("cancel", trip, key), command).await.map(Json)
+    let id = IdempotencyKey::command(key.as_ref(), rider.0);
+    gateway.command(rider, trip, id, command).await.map(Json)
 }
 
 /// Rate a trip that was completed.
@@ -142,7 +143,7 @@ pub(super) async fn cancel(
     post,
     path = "/v1/trips/{id}/rating",
     tag = "trips",
-    params(("id" = TripId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("id" = TripId, Path), KeyTaken),
     request_body = RatingRequest,
     responses(
         (status = 201, body = TripResource),
@@ -161,7 +162,8 @@ pub(super) async fn rate(
     }
     let rating = v1::Rate { by: v1::Party::Rider.into(), stars: request.stars };
     let command = v1::trip_command::Kind::Rate(rating);
-    let rated = gateway.command(rider, trip, command_id("rate", trip, key), command).await?;
+    let id = IdempotencyKey::command(key.as_ref(), rider.0);
+    let rated = gateway.command(rider, trip, id, command).await?;
     Ok((StatusCode::CREATED, Json(rated)))
 }
 
@@ -218,14 +220,6 @@ fn receipt_of(trip: &Trip, charge: Option<&ChargeLine>) -> Receipt {
         purpose: owed.map(|(purpose, _)| purpose),
         provider_reference,
         charged_at,
-    }
-}
-
-/// The phone's own key, so that its repetition is known to the trip; else one for this request.
-fn command_id(what: &str, trip: TripId, key: Option<IdempotencyKey>) -> CommandId {
-    match key {
-        Some(IdempotencyKey(key)) => CommandId::keyed(trip.0, &format!("{what}.{key}")),
-        None => CommandId::fresh(),
     }
 }
 

@@ -4,7 +4,6 @@
 mod endings;
 mod events;
 mod feed;
-mod idempotency_key;
 mod model;
 mod quotes;
 mod reconciliation;

@@ -12,13 +12,13 @@ use axum::{
 use common::{
     auth::AsRider,
     event_store::Cause,
-    http::{Json, traceparent},
+    http::{IdempotencyKey, Json, KeyNeeded, traceparent},
     id::{CommandId, RiderId, TripId},
     problem::{Problem, ProblemBody},
 };
 use serde::Deserialize;
 
-use super::{Gateway, fresh, idempotency_key::IdempotencyKey, model::TripResource};
+use super::{Gateway, fresh, model::TripResource};
 use crate::{
     domain::{
         idempotency::{Answer, Fingerprint},
@@ -48,7 +48,7 @@ pub(super) struct TripRequest {
     post,
     path = "/v1/trips",
     tag = "trips",
-    params(("Idempotency-Key" = String, Header, description = "One intention; kept for a day")),
+    params(KeyNeeded),
     request_body = TripRequest,
     responses(
         (status = 201, body = TripResource),
@@ -58,7 +58,7 @@ pub(super) struct TripRequest {
 pub(super) async fn request_trip(
     State(gateway): State<Gateway>,
     AsRider(rider): AsRider,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     Json(request): Json<TripRequest>,
 ) -> Result<Response, Problem> {
     let now = gateway.now();
@@ -68,6 +68,7 @@ pub(super) async fn request_trip(
     };
     let fingerprint = fingerprint(&request.fare_id);
     let cause = Cause { id: None, traceparent: traceparent(CommandId::fresh()) };
+    let key = key.into_string();
     let order = RideOrder { rider, key, fingerprint, now, cause, ride };
     match gateway.place(order.clone()).await {
         Err(OrderError::TripInProgress(trip)) => {

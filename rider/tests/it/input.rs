@@ -127,7 +127,15 @@ fn trip_cases(bearer: &str, foreign_fare: &str, foreign_trip: &str) -> Vec<Case>
     let reason = json!({ "reason": "other" });
     vec![
         case("no key", trips(), &known, &fare(foreign_fare), 400, "idempotency_key_missing"),
-        case("long key", trips(), &too_long, &fare("x"), 400, "idempotency_key_missing"),
+        case("long key", trips(), &too_long, &fare("x"), 422, "validation_failed"),
+        case(
+            "long key to cancel",
+            of(Method::POST, foreign_trip, "/cancel"),
+            &too_long,
+            &reason,
+            422,
+            "validation_failed",
+        ),
         case("no fare", trips(), &keyed, "{}", 422, "validation_failed"),
         case("forged fare", trips(), &keyed, &fare("forged"), 422, "fare_invalid"),
         case("another's fare", trips(), &keyed, &fare(foreign_fare), 422, "fare_invalid"),

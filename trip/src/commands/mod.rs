@@ -5,10 +5,10 @@ mod wire;
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::Message;
+use async_nats::{HeaderMap, Message};
 use common::{
     contract::v1,
-    envelope::header::TRACEPARENT,
+    envelope::header::{self, TRACEPARENT},
     event_store::{Cause, EventStore, ExecuteError, Loaded},
     failpoint,
     id::TripId,
@@ -74,9 +74,15 @@ async fn answer(nats: &Nats, store: &EventStore<TripDecider>, message: Message) 
         tracing::debug!(subject = %message.subject, "a command that wants no answer is not done");
         return;
     };
+    if let Some(headers) = &message.headers {
+        nats.clock.merge_from(headers);
+    }
     let reply = reply(store, &message.payload, traceparent(&message)).await;
     failpoint::reach("command.done");
-    if let Err(err) = nats.client.publish(reply_to, reply.encode_to_vec().into()).await {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::HLC, nats.clock.tick().to_string());
+    let payload = reply.encode_to_vec().into();
+    if let Err(err) = nats.client.publish_with_headers(reply_to, headers, payload).await {
         tracing::debug!(error = %err, "answer not sent");
     }
 }

@@ -1,11 +1,11 @@
 //! Trips: lists, timelines, and what operations may do to them.
 
-use axum::{extract::State, http::HeaderMap};
+use axum::extract::State;
 use common::{
     auth::AsOperations,
     decider::Recorder as _,
-    http::{IDEMPOTENCY_KEY, Json, Path, Query, cause},
-    id::{CommandId, TripId},
+    http::{IdempotencyKey, Json, KeyTaken, Path, Query, cause},
+    id::TripId,
     problem::{Problem, ProblemBody},
     scan::{Scan, ScanSpec},
     stream, subject,
@@ -28,7 +28,6 @@ const TRIPS_LIMIT_DEFAULT: usize = 100;
 const TRIPS_LIMIT_MAX: usize = 1_000;
 /// More events than any one trip can have: offers are limited, and so are tries and ratings.
 const EVENTS_MAX: usize = 256;
-const KEY_LEN_MAX: usize = 255;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ListQuery {
@@ -129,7 +128,7 @@ pub(super) struct CloseRequest {
     post,
     path = "/v1/ops/trips/{trip_id}/close",
     tag = "operations",
-    params(("trip_id" = TripId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("trip_id" = TripId, Path), KeyTaken),
     request_body = CloseRequest,
     responses(
         (status = 200, body = TripView),
@@ -140,7 +139,7 @@ pub(super) async fn close(
     _: AsOperations,
     State(gateway): State<Gateway>,
     Path(trip_id): Path<TripId>,
-    headers: HeaderMap,
+    key: Option<IdempotencyKey>,
     Json(request): Json<CloseRequest>,
 ) -> Result<Json<TripView>, Problem> {
     let reason: Reason = request
@@ -148,7 +147,7 @@ pub(super) async fn close(
         .parse()
         .map_err(|err: crate::domain::NotAReason| Problem::invalid("/reason", err.to_string()))?;
     let command = TripCommand::Close { completed: request.completed, reason };
-    gateway.carry_out(trip_id, &headers, &command).await
+    gateway.carry_out(trip_id, key.as_ref(), &command).await
 }
 
 /// Gives the driver new tries for the rider's PIN.
@@ -156,7 +155,7 @@ pub(super) async fn close(
     post,
     path = "/v1/ops/trips/{trip_id}/unlock-pin",
     tag = "operations",
-    params(("trip_id" = TripId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("trip_id" = TripId, Path), KeyTaken),
     responses(
         (status = 200, body = TripView),
         (status = "default", body = ProblemBody, content_type = "application/problem+json"),
@@ -166,35 +165,24 @@ pub(super) async fn unlock_pin(
     _: AsOperations,
     State(gateway): State<Gateway>,
     Path(trip_id): Path<TripId>,
-    headers: HeaderMap,
+    key: Option<IdempotencyKey>,
 ) -> Result<Json<TripView>, Problem> {
-    gateway.carry_out(trip_id, &headers, &TripCommand::UnlockPin).await
+    gateway.carry_out(trip_id, key.as_ref(), &TripCommand::UnlockPin).await
 }
 
 impl Gateway {
     async fn carry_out(
         &self,
         trip: TripId,
-        headers: &HeaderMap,
+        key: Option<&IdempotencyKey>,
         command: &TripCommand,
     ) -> Result<Json<TripView>, Problem> {
-        let command_id = command_id(trip, headers)?;
+        let command_id = IdempotencyKey::command(key, trip.0);
         let outcome = self
             .store
             .execute(trip, command_id, &cause(command_id), command)
             .await
             .map_err(problems::of)?;
         Ok(Json(TripView::loaded(trip, &outcome.now)))
-    }
-}
-
-/// The caller's own key names the command, so that sending it twice does it once.
-fn command_id(trip: TripId, headers: &HeaderMap) -> Result<CommandId, Problem> {
-    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(CommandId::fresh()) };
-    match key.to_str() {
-        Ok(key) if (1..=KEY_LEN_MAX).contains(&key.len()) => Ok(CommandId::keyed(trip.0, key)),
-        Ok(_) | Err(_) => {
-            Err(Problem::invalid("", "an `Idempotency-Key` has 1 to 255 ASCII characters"))
-        }
     }
 }

@@ -180,3 +180,26 @@ async fn the_document_names_every_route() {
     let query = &paths["/v1/ops/trips"]["get"]["parameters"];
     assert_eq!(query.as_array().map(Vec::len), Some(2), "{query}");
 }
+
+#[tokio::test]
+async fn a_key_that_is_none_is_refused() {
+    let world = World::serving(STANDARD).await;
+    let path = format!("/v1/ops/trips/{}/close", Ride::new().trip);
+    let body = json!({ "completed": true, "reason": "x" });
+    for key in ["", "two words", &"k".repeat(256)] {
+        let post = axum::http::Method::POST;
+        let answer = world.console().json(post, &path, Some(key), body.clone()).await;
+        answer.expect_problem(422, "validation_failed");
+    }
+}
+
+#[tokio::test]
+async fn the_document_says_where_a_key_may_be_sent() {
+    let world = World::serving(STANDARD).await;
+    let document = world.console().get("/openapi.json").await.expect(200).body;
+    let parameters = &document["paths"]["/v1/ops/trips/{trip_id}/close"]["post"]["parameters"];
+    let key = parameters.as_array().unwrap().iter().find(|it| it["name"] == "Idempotency-Key");
+    let key = key.expect("the parameter");
+    assert_eq!((&key["in"], &key["required"]), (&json!("header"), &json!(false)));
+    assert_eq!(key["schema"]["maxLength"], 255);
+}
