@@ -169,12 +169,21 @@ impl City {
         drop(seen.wait_for(|is_replayed| *is_replayed).await);
     }
 
-    /// How many partitions are read up to now, near enough that their drivers' liveness is judged.
-    pub(crate) fn partitions_current(&self, now: Timestamp) -> u32 {
-        let is_current = |partition: &u32| {
-            self.is_replayed() && now.since(self.watermark(*partition)) <= self.patience.live
-        };
-        u32::try_from(self.partitions.all().filter(is_current).count()).unwrap_or(u32::MAX)
+    /// How far behind the reading of a partition is, if it is near enough to now that its drivers'
+    /// liveness can be judged. A partition that another replica reads soon is not: only that one
+    /// speaks for its drivers.
+    pub(crate) fn lag(&self, partition: u32, now: Timestamp) -> Option<Duration> {
+        let lag = now.since(self.watermark(partition));
+        (self.is_replayed() && lag <= self.patience.live).then_some(lag)
+    }
+
+    /// A number of drivers among all, from the number among those that this replica speaks for:
+    /// drivers are spread over the partitions by chance, so these are a fair sample.
+    pub(crate) fn among_all(&self, counted: usize, now: Timestamp) -> u32 {
+        let here = self.partitions.all().filter(|p| self.lag(*p, now).is_some()).count();
+        let all = usize::try_from(self.partitions.count()).unwrap_or(usize::MAX);
+        let scaled = counted.saturating_mul(all).checked_div(here).unwrap_or(0);
+        u32::try_from(scaled).unwrap_or(u32::MAX)
     }
 
     /// Whether a partition has not been read for a moment, as one that another replica reads.
@@ -186,9 +195,11 @@ impl City {
         self.patience.liveness(seen.heard_at, self.watermark(seen.partition))
     }
 
-    /// Free, and heard just now.
-    pub(crate) fn is_offerable(&self, seen: &Sighting) -> bool {
-        seen.activity == crate::index::Activity::Idle && self.liveness(seen) == Liveness::Live
+    /// Free, heard just now, and of a partition that this replica speaks for.
+    pub(crate) fn is_offerable(&self, seen: &Sighting, now: Timestamp) -> bool {
+        seen.activity == crate::index::Activity::Idle
+            && self.liveness(seen) == Liveness::Live
+            && self.lag(seen.partition, now).is_some()
     }
 
     /// All partitions' counts: pings, malformed frames, frames that came again. Of a partition that

@@ -1,5 +1,6 @@
 //! The moving map: once a second, the cars that changed, packed. Whoever begins to look sees every
-//! car within ten seconds, because a tenth of those that did not change is sent too.
+//! car within ten seconds, because a tenth of those that did not change is sent too. Each replica
+//! sends the cars of the partitions that it reads; together they are the map.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -57,6 +58,9 @@ fn frames(
     for (number, last) in (0_u32..).zip(sent.iter_mut()) {
         let Some(seen) = city.index.by_number(number) else { continue };
         let Some(position) = seen.position else { continue };
+        if city.is_behind(seen.partition, at) {
+            continue;
+        }
         let state = seen.activity.bits() | (city.liveness(&seen).bits() << LIVENESS_SHIFT);
         let is_due = number % REPEAT_EVERY == tick % REPEAT_EVERY;
         if *last == Some((position, state)) && !is_due {

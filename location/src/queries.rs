@@ -24,7 +24,7 @@ use crate::{
     checkpoint::stored_tally,
     city::{City, heading_degrees},
     domain::surge::{index_cells, neighbourhood, surge_cell},
-    index::{DriverIndex as _, Near},
+    index::{DriverIndex as _, Near, Sighting},
     tally::Tally,
 };
 
@@ -169,16 +169,26 @@ impl Query {
         };
         let count = (limit * BY_AIR_FACTOR).max(BY_AIR_LEAST);
         let near = self.city.index.nearest(pickup, count, self.radius_m, |seen| {
-            self.city.is_offerable(seen) && !excluded.contains(&seen.driver)
+            self.city.is_offerable(seen, self.now) && !excluded.contains(&seen.driver)
         });
         let mut candidates = self.by_road(pickup, &near, bound);
         candidates.truncate(limit);
         let reply = v1::CandidatesReply {
             candidates,
-            partitions_answered: self.city.partitions_current(self.now),
+            read: self.read(),
             partitions: self.city.partitions.count(),
         };
         Ok(reply.encode_to_vec())
+    }
+
+    /// The partitions that this replica speaks for.
+    fn read(&self) -> Vec<v1::PartitionRead> {
+        let read = |partition| {
+            let lag = self.city.lag(partition, self.now)?;
+            let lag_ms = u32::try_from(lag.as_millis()).unwrap_or(u32::MAX);
+            Some(v1::PartitionRead { partition, lag_ms })
+        };
+        self.city.partitions.all().filter_map(read).collect()
     }
 
     /// Those who reach the pickup within the bound, the first to arrive first.
@@ -228,21 +238,23 @@ impl Query {
         if !city.roads.contains(pickup) {
             return Ok(v1::SupplyReply { surge_percent: 100, ..Default::default() }.encode_to_vec());
         }
-        let near =
-            city.index.nearest(pickup, QUOTE_CARS, self.radius_m, |seen| city.is_offerable(seen));
+        // A quote is no promise of a car: with several replicas, the nearest that one of them knows
+        // of is near enough.
+        let is_offerable = |seen: &Sighting| city.is_offerable(seen, self.now);
+        let near = city.index.nearest(pickup, QUOTE_CARS, self.radius_m, is_offerable);
         let first = self.by_road(pickup, &near, ETA_MAX).into_iter().next();
         let cell = surge_cell(pickup);
         let nearby: usize = cell
             .into_iter()
             .flat_map(neighbourhood)
             .flat_map(index_cells)
-            .map(|cell| city.index.count_in(cell, |seen| city.is_offerable(seen)))
+            .map(|cell| city.index.count_in(cell, is_offerable))
             .sum();
         let reply = v1::SupplyReply {
             in_service_area: true,
             has_driver: first.is_some(),
             nearest_eta_s: first.map_or(0, |first| first.eta_s),
-            offerable_nearby: u32::try_from(nearby).unwrap_or(u32::MAX),
+            offerable_nearby: city.among_all(nearby, self.now),
             surge_percent: cell.map_or(100, |cell| city.surge().percent(cell)),
         };
         Ok(reply.encode_to_vec())

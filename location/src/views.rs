@@ -119,13 +119,14 @@ fn note_request(nats: &Nats, city: &City, stored: &Stored) -> Result<(), Malform
 }
 
 fn update_surge(nats: &Nats, city: &City) {
+    let now = nats.clock.now();
     let mut demand = city.demand();
-    demand.forget_before(nats.clock.now());
+    demand.forget_before(now);
     city.surge().update(&demand, |cell| {
         let free: usize = index_cells(cell)
-            .map(|cell| city.index.count_in(cell, |seen| city.is_offerable(seen)))
+            .map(|cell| city.index.count_in(cell, |seen| city.is_offerable(seen, now)))
             .sum();
-        u32::try_from(free).unwrap_or(u32::MAX)
+        city.among_all(free, now)
     });
 }
 

@@ -17,7 +17,8 @@ async fn the_driver_who_is_there_first_comes_first() {
     town.idles(far).await;
     town.candidates_become(&[near, far]).await;
     let reply = town.candidates_reply(&[near]).await;
-    assert_eq!((reply.partitions, reply.partitions_answered), (PARTITIONS, PARTITIONS));
+    let read: Vec<u32> = reply.read.iter().map(|read| read.partition).collect();
+    assert_eq!((reply.partitions, read), (PARTITIONS, (0..PARTITIONS).collect()));
     let [only] = reply.candidates.as_slice() else { panic!("{reply:?}") };
     assert_eq!(only.driver_id, far.to_vec());
     // By road, at the speeds of a city.

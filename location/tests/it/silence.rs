@@ -110,7 +110,7 @@ async fn a_reader_that_stalls_makes_nobody_silent() {
     // And location says that it does not know all of the city.
     eventually("one partition of two is known", async || {
         let reply = town.candidates_reply(&[]).await;
-        (reply.partitions_answered, reply.partitions) == (1, 2)
+        (reply.read.len(), reply.partitions) == (1, 2)
     })
     .await;
     town.ping(unread, 4, place(20.0, 0.0)).await;

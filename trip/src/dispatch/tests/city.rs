@@ -29,6 +29,8 @@ use crate::{
     record::TripDecider,
 };
 
+const PARTITIONS: u32 = 2;
+
 /// Seconds from each driver to the pickup on a parallel.
 type Ways = HashMap<i32, Vec<(DriverId, u32)>>;
 
@@ -58,7 +60,7 @@ impl Stage {
         let broker = broker().await;
         let config = NatsConfig {
             nats_url: broker.url().to_owned(),
-            partitions: Partitions::new(2).unwrap(),
+            partitions: Partitions::new(PARTITIONS).unwrap(),
             consuming: ConsumerConfig::default(),
         };
         let nats = Nats::connect(&config, "dispatch-test").await.unwrap();
@@ -201,7 +203,7 @@ pub(super) fn answer(
     };
     v1::CandidatesReply {
         candidates: ways.iter().filter(is_near).map(candidate).collect(),
-        partitions_answered: 2,
-        partitions: 2,
+        read: (0..PARTITIONS).map(|partition| v1::PartitionRead { partition, lag_ms: 0 }).collect(),
+        partitions: PARTITIONS,
     }
 }
