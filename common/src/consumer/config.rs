@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::share::Share;
 use crate::stream::ConsumerKind;
 
 /// The first pause after a transient failure, unless it is set; it doubles with every try.
@@ -16,11 +17,14 @@ pub struct ConsumerConfig {
     /// How long a handler may take for one message, instead of what its kind of consumer allows.
     #[arg(long, env = "HANDLING_MAX_MS")]
     pub handling_max_ms: Option<u64>,
+    /// Which of the replicas this is.
+    #[command(flatten)]
+    pub share: Share,
 }
 
 impl Default for ConsumerConfig {
     fn default() -> Self {
-        Self { retry_first_ms: RETRY_FIRST_MS, handling_max_ms: None }
+        Self { retry_first_ms: RETRY_FIRST_MS, handling_max_ms: None, share: Share::ALIKE }
     }
 }
 

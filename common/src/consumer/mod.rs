@@ -6,6 +6,7 @@ mod config;
 pub mod dead;
 mod patience;
 mod replay;
+mod share;
 mod verdict;
 
 use std::{
@@ -31,12 +32,14 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     advisories::run as read_advisories,
     config::{ConsumerConfig, RETRY_FIRST_MS},
+    share::Share,
     verdict::{Class, UnknownClass, Verdict, verdict},
 };
 use self::{
     dead::Obituary,
     patience::{Patience, with_progress, within},
     replay::Returned,
+    share::Turn,
 };
 use crate::{
     breaker::{Breaker, State},
@@ -298,19 +301,36 @@ impl Reader {
         Fut: Future<Output = Result<(), Failure>> + Send + 'static,
     {
         let durable = self.durable();
+        let mut turn = Turn::new(self.is_own());
+        shutdown.run_until_cancelled(tokio::time::sleep(turn.head_start())).await;
         while !shutdown.is_cancelled() {
-            let Err(err) = self.read(&shutdown, &handler).await else { break };
-            tracing::debug!(consumer = durable, error = %err, "opening the consumer anew");
-            shutdown.run_until_cancelled(tokio::time::sleep(REOPEN_AFTER)).await;
+            let read = self.read(&shutdown, &handler, &mut turn).await;
+            turn.ended();
+            let mut pause = turn.head_start();
+            if let Err(err) = read {
+                tracing::debug!(consumer = durable, error = %err, "opening the consumer anew");
+                pause += REOPEN_AFTER;
+            }
+            shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
     }
 
-    /// Reads until shutdown (`Ok`) or until the pull breaks. A missed heartbeat breaks it: whatever
-    /// is buffered here may belong to the next owner by now.
+    fn is_own(&self) -> bool {
+        match self.source {
+            Source::Partition(partition) if self.kind().is_owned() => {
+                self.nats.consuming.share.is_own(partition)
+            }
+            Source::Partition(_) | Source::Replay(_) => true,
+        }
+    }
+
+    /// Reads until shutdown or the end of its turn (`Ok`), or until the pull breaks. A missed
+    /// heartbeat breaks it: whatever is buffered here may belong to the next owner by now.
     async fn read<H, Fut>(
         &self,
         shutdown: &CancellationToken,
         handler: &H,
+        turn: &mut Turn,
     ) -> Result<(), async_nats::Error>
     where
         H: Fn(Delivery, u32) -> Fut + Clone + Send + Sync + 'static,
@@ -327,11 +347,14 @@ impl Reader {
                 let batch = if kind == ConsumerKind::Lane { LANE_BATCH } else { WINDOW_BATCH };
                 let pull = pulling(&consumer).group(OWNER_GROUP);
                 let messages = pull.max_messages_per_batch(batch).messages().await?;
-                let is_owner = self.own(messages, shutdown, handler).await?;
-                if is_owner {
+                if let Some(left) = self.own(messages, shutdown, handler, turn).await? {
                     // A hand-over in milliseconds instead of the pin's time-out.
                     let stream = self.nats.jetstream.get_stream_no_info(stream).await?;
                     stream.unpin_consumer(&durable, OWNER_GROUP).await?;
+                    // And the next owner need not wait for what this one was given and did not read.
+                    for message in left {
+                        message.ack_with(AckKind::Nak(None)).await?;
+                    }
                 }
                 Ok(())
             }
@@ -339,13 +362,14 @@ impl Reader {
     }
 
     /// One message after the other. While one is in hand the pull is polled on, because an owner
-    /// that does not pull loses its pin.
+    /// that does not pull loses its pin. What an owner had been given and did not read comes back.
     async fn own<H, Fut>(
         &self,
         mut messages: pull::Stream,
         shutdown: &CancellationToken,
         handler: &H,
-    ) -> Result<bool, async_nats::Error>
+        turn: &mut Turn,
+    ) -> Result<Option<Vec<jetstream::Message>>, async_nats::Error>
     where
         H: Fn(Delivery, u32) -> Fut,
         Fut: Future<Output = Result<(), Failure>>,
@@ -360,13 +384,16 @@ impl Reader {
         loop {
             let next = match waiting.pop_front() {
                 Some(message) => Some(message),
-                None => match shutdown.run_until_cancelled(messages.next()).await {
-                    None => return Ok(is_owner),
-                    Some(next) => next.transpose()?,
+                None => tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return Ok(is_owner.then(|| left(messages, waiting))),
+                    () = turn.over() => return Ok(is_owner.then(|| left(messages, waiting))),
+                    next = messages.next() => next.transpose()?,
                 },
             };
             let Some(message) = next else { return Err("the consumer ended".into()) };
             is_owner = true;
+            turn.came();
             let mut settled = pin!(self.settle(message, handler));
             loop {
                 tokio::select! {
@@ -374,7 +401,7 @@ impl Reader {
                     () = &mut settled => break,
                     () = &mut drained => {
                         tracing::warn!(consumer = self.spec.name, "a message left to redelivery");
-                        return Ok(is_owner);
+                        return Ok(Some(left(messages, waiting)));
                     }
                     next = messages.next(), if waiting.len() < window => match next {
                         Some(message) => waiting.push_back(message?),
@@ -383,7 +410,7 @@ impl Reader {
                 }
             }
             if shutdown.is_cancelled() {
-                return Ok(is_owner);
+                return Ok(Some(left(messages, waiting)));
             }
         }
     }
@@ -664,6 +691,19 @@ struct GivenUp {
     published: Timestamp,
     class: Class,
     err: anyhow::Error,
+}
+
+/// What a reader that stops was given and did not read. The pull ends here: what the broker gives
+/// from now on goes to others.
+fn left(
+    mut messages: pull::Stream,
+    waiting: VecDeque<jetstream::Message>,
+) -> Vec<jetstream::Message> {
+    let mut left = Vec::from(waiting);
+    while let Some(Some(Ok(message))) = messages.next().now_or_never() {
+        left.push(message);
+    }
+    left
 }
 
 fn delivery(message: &jetstream::Message) -> Result<Delivery, async_nats::Error> {

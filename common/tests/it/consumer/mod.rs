@@ -2,6 +2,7 @@
 
 mod lanes;
 mod poison;
+mod sharing;
 
 use std::{
     future::Future,
@@ -10,7 +11,7 @@ use std::{
 
 use async_nats::jetstream::{message::StreamMessage, stream::LastRawMessageErrorKind};
 use common::{
-    consumer::{self, ConsumerConfig, Delivery, Failure},
+    consumer::{self, ConsumerConfig, Delivery, Failure, Share},
     id::RiderId,
     nats::Nats,
     stream::{self, ConsumerSpec},
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Pauses between tries that a test can wait for.
 pub(crate) const FAST: ConsumerConfig =
-    ConsumerConfig { retry_first_ms: 20, handling_max_ms: Some(400) };
+    ConsumerConfig { retry_first_ms: 20, handling_max_ms: Some(400), share: Share::ALIKE };
 
 pub(crate) async fn prepared() -> (TestBroker, Nats) {
     let broker = testing::broker().await;

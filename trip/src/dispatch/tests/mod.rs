@@ -9,7 +9,6 @@ use axum::{body::Body, http::Request};
 use bytes::Bytes;
 use common::{
     auth::{Issuer, Role, Verifier},
-    contract::v1,
     geo::Point,
     http::{Readiness, app},
     id::OfferId,
