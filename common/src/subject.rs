@@ -246,6 +246,8 @@ pub const QUERY_DRIVER: &str = "location.query.driver";
 pub const QUERY_COUNTS: &str = "location.query.counts";
 /// The moving map, once a second.
 pub const LOCATION_FRAME: &str = "location.frame";
+/// Replicas of `rider` tell each other that something waits in the outbox that they share. A hint.
+pub const RIDER_OUTBOX: &str = "rider.outbox";
 /// Every stored trip event.
 pub const LIVE_TRIPS: &str = "live.trip.event.>";
 /// Every stored driver event.

@@ -32,6 +32,9 @@ pub struct Config {
     /// process, or `postgres://user:password@host/database` for several replicas.
     #[arg(long, env = "RIDER_STORE", default_value = "rider.db", hide_env_values = true)]
     pub store: Place,
+    /// Events that may wait for the broker before new rides are sent away.
+    #[arg(long, env = "OUTBOX_MAX", default_value_t = 100_000)]
+    pub outbox_max: u64,
     /// Where the payment provider is.
     #[arg(long, env = "PAYMENTS_URL", default_value = "http://127.0.0.1:7005")]
     pub payments_url: Uri,

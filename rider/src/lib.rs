@@ -11,10 +11,12 @@
 //! | asks | `trip.command.<p>.<trip>`: cancel, rate | `http/endings.rs` |
 //! | serves | HTTP for riders' phones; `live.trip.event.>` as SSE | `http/` |
 
+pub mod backlog;
 mod config;
 pub mod domain;
 pub mod fare;
 mod http;
+pub mod leases;
 mod location;
 pub mod payments;
 pub mod publisher;
@@ -40,8 +42,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::config::{Config, NightlyConfig};
 use self::{
+    backlog::Backlog,
     fare::FareSigner,
     http::Gateway,
+    leases::Leases,
     location::Location,
     payments::{Payments, provider::HttpProvider},
     reconciliation::Nightly,
@@ -81,10 +85,12 @@ pub async fn serve(
     };
     let Some(store) = open_store(&config.store, &shutdown).await? else { return Ok(()) };
     let (bell, caught_up) = (Bell::default(), CaughtUp::default());
+    let backlog = Backlog::new(config.outbox_max);
     let gateway = Gateway {
         nats: nats.clone(),
         store: store.clone(),
         bell: bell.clone(),
+        backlog: backlog.clone(),
         verifier: Verifier::new(&config.auth, nats.clock.clone())?,
         fares: Arc::new(FareSigner::new(config.fare_secret.as_bytes())?),
         tariff: Arc::new(config.tariff.clone()),
@@ -98,6 +104,7 @@ pub async fn serve(
     tracing::info!(%address, "rider is listening");
     let served = tokio::try_join!(
         common::http::serve(listener, app, shutdown.clone()),
+        backlog.keep(&store, shutdown.clone()),
         Box::pin(behind_the_broker(&config, nats, &store, bell, &caught_up, shutdown)),
     );
     // What was accepted is written before the process may end.
@@ -156,11 +163,14 @@ async fn behind_the_broker(
         payments: Arc::clone(&payments),
         config: config.nightly.clone(),
     };
+    let leases = Leases::new(store);
+    let relay = Relay::new(&nats, store.clone(), bell.clone(), leases.clone());
     tokio::try_join!(
         prepare(&nats, &shutdown),
         nats.keep_clock(shutdown.clone()),
         view::run(&nats, store, caught_up, shutdown.clone()),
-        Relay::new(&nats, store.clone(), bell).run(shutdown.clone()),
+        leases.keep(store, &nats, &bell, shutdown.clone()),
+        relay.run(shutdown.clone()),
         payments.run(shutdown.clone()),
         Box::pin(nightly.run(shutdown.clone())),
     )?;

@@ -8,6 +8,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    leases::Leases,
     publisher::Publisher,
     store::{
         Store, StoreError,
@@ -32,12 +33,29 @@ const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// Tells the relay that the outbox has something.
 #[derive(Debug, Clone, Default)]
-pub struct Bell(Arc<Notify>);
+pub struct Bell(Arc<Ears>);
+
+#[derive(Debug, Default)]
+struct Ears {
+    here: Notify,
+    elsewhere: Notify,
+}
 
 impl Bell {
-    /// After a commit that put something in the outbox.
+    /// After a commit that put something in the outbox: for the relay of any replica.
     pub fn ring(&self) {
-        self.0.notify_one();
+        self.0.here.notify_one();
+        self.0.elsewhere.notify_one();
+    }
+
+    /// For this replica's relay alone.
+    pub(crate) fn ring_here(&self) {
+        self.0.here.notify_one();
+    }
+
+    /// Waits for what the other replicas should hear of.
+    pub(crate) async fn rung(&self) {
+        self.0.elsewhere.notified().await;
     }
 }
 
@@ -47,13 +65,14 @@ pub struct Relay {
     publisher: Publisher,
     store: Store,
     bell: Bell,
+    leases: Leases,
 }
 
 impl Relay {
-    /// Between this store and this broker.
+    /// Between this store and this broker, for what this replica has leased.
     #[must_use]
-    pub fn new(port: impl Into<LogPort>, store: Store, bell: Bell) -> Self {
-        Self { publisher: Publisher::new(port, store.clone()), store, bell }
+    pub fn new(port: impl Into<LogPort>, store: Store, bell: Bell, leases: Leases) -> Self {
+        Self { publisher: Publisher::new(port, store.clone()), store, bell, leases }
     }
 
     /// Carries events until shutdown.
@@ -66,7 +85,8 @@ impl Relay {
         let mut busy: HashSet<RiderId> = HashSet::new();
         loop {
             if in_flight.len() < IN_FLIGHT_MAX {
-                let heads = self.store.read(|tx| outbox::heads(tx, HEADS_MAX)).await;
+                let slots = self.leases.slots();
+                let heads = self.store.read(move |tx| outbox::heads_in(tx, slots, HEADS_MAX)).await;
                 for head in heads.unwrap_or_else(|err: StoreError| {
                     tracing::error!(error = %err, "the outbox cannot be read");
                     Vec::new()
@@ -78,7 +98,7 @@ impl Relay {
             }
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                () = self.bell.0.notified() => {}
+                () = self.bell.0.here.notified() => {}
                 _ = look.tick() => {}
                 Some(carried) = in_flight.join_next() => {
                     busy.remove(&carried?);
@@ -117,15 +137,18 @@ impl Relay {
         key
     }
 
-    /// The event's sequence; nothing when another replica has carried it.
+    /// The event's sequence; nothing when it is another replica's to carry, or was.
     async fn deliver(&self, row: &Waiting) -> Option<u64> {
         let mut expected = Some(row.after);
         let mut pause = RETRY_FIRST;
         loop {
             match self.publisher.attempt(row, expected).await {
-                Ok(sequence) => return sequence,
+                Ok(carried) => return carried,
                 Err(why) => {
                     tracing::debug!(rider.id = %row.key, error = %why, "not published yet");
+                    if !self.leases.hold(row.key) {
+                        return None;
+                    }
                     // The next attempt looks before it publishes.
                     expected = None;
                     tokio::time::sleep(pause).await;

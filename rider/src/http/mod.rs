@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use self::model::{DriverLocation, TripResource};
 use crate::{
+    backlog::Backlog,
     domain::{tariff::Tariff, trip::Trip},
     fare::FareSigner,
     location::Location,
@@ -45,6 +46,8 @@ pub(crate) struct Gateway {
     pub store: Store,
     /// Tells the relay about new rows.
     pub bell: Bell,
+    /// How much waits in the outbox.
+    pub backlog: Backlog,
     /// Who may call.
     pub verifier: Verifier,
     /// Signs quotes.

@@ -27,7 +27,7 @@ use crate::{
     fare::{Fare, FareError},
     store::{
         StoreError,
-        requests::{Accepted, OrderError, RideOrder, accept},
+        requests::{Accepted, OrderError, RideOrder, accept, answered},
         trips,
     },
 };
@@ -83,6 +83,10 @@ pub(super) async fn request_trip(
 
 impl Gateway {
     async fn place(&self, order: RideOrder) -> Result<Accepted, OrderError> {
+        if self.backlog.is_full() {
+            let before = self.store.read(move |tx| answered(tx, &order)).await?;
+            return before.ok_or(OrderError::Store(StoreError::Overloaded));
+        }
         let accepted = self.store.try_write(move |tx| accept(tx, &order)).await?;
         if !accepted.is_replay {
             self.bell.ring();

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     breaker::{Breaker, State},
+    clock::Timestamp,
     consumer::{self, Delivery, Failure},
     contract::{self, v1},
     event_store::Cause,
@@ -45,6 +46,9 @@ impl From<StoreError> for Failure {
 const ASKS_MAX: u32 = 3;
 /// The first pause between two of them; it doubles.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Until another replica, which asks for the same debt, has its answer or is dead.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Charges what ended trips cost.
 #[derive(Debug)]
@@ -133,17 +137,41 @@ impl<P: Provider> Payments<P> {
         &self,
         debt: &Debt,
     ) -> Result<Option<Result<ChargeReceipt, ProviderError>>, Failure> {
-        let (owed, now) = (*debt, self.nats.clock.now());
-        let charge =
-            self.store.write::<_, StoreError, _>(move |tx| ledger::owe(tx, &owed, now)).await?;
-        let ChargeState::Pending { first_call_at } = charge.state else { return Ok(None) };
+        let Some((first_call_at, is_new)) = self.take(debt).await? else { return Ok(None) };
         failpoint::reach("payments.owed");
         let pass = self.breaker.pass().await;
         // The wait may have been a long one.
         let now = self.nats.clock.now();
-        let asked = self.charge(debt, approach(first_call_at, charge.is_new, now)).await;
+        let asked = self.charge(debt, approach(first_call_at, is_new, now)).await;
         pass.note(!matches!(asked, Err(ProviderError::Unknown(_))));
+        if asked.is_err() {
+            let (debt, replica) = (*debt, self.store.replica());
+            self.store
+                .write::<_, StoreError, _>(move |tx| ledger::leave(tx, &debt, replica))
+                .await?;
+        }
         Ok(Some(asked))
+    }
+
+    /// Writes the debt down, once, and waits until no other replica asks for it: when the first call
+    /// was about to be made, and whether that is this one. `None`: it is settled already.
+    async fn take(&self, debt: &Debt) -> Result<Option<(Timestamp, bool)>, Failure> {
+        let (debt, replica) = (*debt, self.store.replica());
+        loop {
+            let now = self.nats.clock.now();
+            let taking = self.store.write::<_, StoreError, _>(move |tx| {
+                let charge = ledger::owe(tx, &debt, now)?;
+                Ok((charge, ledger::take(tx, &debt, replica)?))
+            });
+            let (charge, is_ours) = taking.await?;
+            match charge.state {
+                ChargeState::Succeeded { .. } => return Ok(None),
+                ChargeState::Pending { first_call_at } if is_ours => {
+                    return Ok(Some((first_call_at, charge.is_new)));
+                }
+                ChargeState::Pending { .. } => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
+            }
+        }
     }
 
     async fn charge(

@@ -2,6 +2,8 @@
 
 use common::{clock::Timestamp, contract::Malformed, event_store::Cause, id::TripId, money::Money};
 
+use uuid::Uuid;
+
 use super::{Row, StoreError, Tx, outbox};
 use crate::{
     domain::charge::{ChargeState, Debt, Purpose, Step, postings},
@@ -60,6 +62,35 @@ pub fn owe(tx: &Tx<'_>, debt: &Debt, now: Timestamp) -> Result<Charge, StoreErro
     )?;
     let state = written.ok_or_else(|| Malformed::new("charge", "it is there and it is not"))?;
     Ok(Charge { state, is_new })
+}
+
+/// Makes this replica the one that asks the provider for a debt, unless another one that is alive is
+/// asking, or it is settled.
+///
+/// # Errors
+/// When the store fails.
+pub fn take(tx: &Tx<'_>, debt: &Debt, replica: Uuid) -> Result<bool, StoreError> {
+    let now = tx.time()?;
+    let taken = tx.execute(
+        "UPDATE charge SET caller = $1
+         WHERE trip = $2 AND purpose = $3 AND settled_at_us IS NULL
+         AND (caller IS NULL OR caller = $1 OR NOT EXISTS
+             (SELECT 1 FROM replica WHERE replica.id = charge.caller AND replica.until_us > $4))",
+        &[replica.into(), debt.trip.0.into(), debt.purpose.name().into(), now.into()],
+    )?;
+    Ok(taken > 0)
+}
+
+/// Lets others ask the provider again.
+///
+/// # Errors
+/// When the store fails.
+pub fn leave(tx: &Tx<'_>, debt: &Debt, replica: Uuid) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE charge SET caller = NULL WHERE trip = $1 AND purpose = $2 AND caller = $3",
+        &[debt.trip.0.into(), debt.purpose.name().into(), replica.into()],
+    )?;
+    Ok(())
 }
 
 /// Records that the provider has the money, and puts `fare_charged` in the outbox; both or neither,

@@ -2,6 +2,7 @@
 //! is a file of SQLite for one process, PostgreSQL for several, or memory for simulations.
 
 mod inline;
+pub mod lease;
 pub mod ledger;
 pub mod outbox;
 mod place;
@@ -15,7 +16,8 @@ mod tx;
 
 use std::sync::Arc;
 
-use common::{contract::Malformed, failpoint};
+use common::{contract::Malformed, failpoint, id::CommandId};
+use uuid::Uuid;
 
 use self::{
     inline::Inline,
@@ -82,7 +84,10 @@ impl From<tokio_postgres::Error> for StoreError {
 
 /// The store; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Store(Database);
+pub struct Store {
+    database: Database,
+    replica: Uuid,
+}
 
 #[derive(Debug, Clone)]
 enum Database {
@@ -97,12 +102,13 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, or a newer version of this service wrote it.
     pub async fn open(place: &Place) -> Result<Self, OpenError> {
-        Ok(Self(match place {
+        let database = match place {
             Place::File(path) => Database::Sqlite(Sqlite::open(path)?),
             Place::Postgres(config) => {
                 Database::Postgres(Postgres::connect(config.as_ref().clone(), Rights::Write).await?)
             }
-        }))
+        };
+        Ok(Self { database, replica: CommandId::fresh().0 })
     }
 
     /// In memory, without a thread: a call is done when it is first polled, so that a simulation
@@ -111,7 +117,19 @@ impl Store {
     /// # Errors
     /// When the tables cannot be made.
     pub fn inline() -> Result<Self, OpenError> {
-        Ok(Self(Database::Inline(Inline::open()?)))
+        Ok(Self { database: Database::Inline(Inline::open()?), replica: Uuid::nil() })
+    }
+
+    /// The name of this process among those that share the store.
+    #[must_use]
+    pub fn replica(&self) -> Uuid {
+        self.replica
+    }
+
+    /// Whether other processes may use it at the same time.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.database, Database::Postgres(_))
     }
 
     /// Carries `work` out and answers once it is on disk. Its error undoes what it wrote, and only
@@ -126,7 +144,7 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         W: Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        match &self.0 {
+        match &self.database {
             Database::Sqlite(sqlite) => sqlite.writer.try_write(work).await,
             Database::Postgres(postgres) => postgres.try_write(work).await,
             Database::Inline(inline) => inline.write(work),
@@ -143,7 +161,7 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         W: Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        match &self.0 {
+        match &self.database {
             Database::Sqlite(sqlite) => sqlite.writer.write(work).await,
             Database::Postgres(postgres) => postgres.write(work).await,
             Database::Inline(inline) => inline.write(work),
@@ -160,7 +178,7 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         W: Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        match &self.0 {
+        match &self.database {
             Database::Sqlite(sqlite) => sqlite.readers.read(work).await,
             Database::Postgres(postgres) => postgres.read(work).await,
             Database::Inline(inline) => inline.read(work),
@@ -169,7 +187,7 @@ impl Store {
 
     /// Writes what waits. What comes later is refused.
     pub async fn close(&self) {
-        match &self.0 {
+        match &self.database {
             Database::Sqlite(sqlite) => sqlite.writer.close().await,
             Database::Postgres(postgres) => postgres.close().await,
             Database::Inline(_) => {}

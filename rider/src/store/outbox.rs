@@ -7,7 +7,7 @@ use common::{
 };
 use uuid::Uuid;
 
-use super::{Row, StoreError, Tx};
+use super::{Row, StoreError, Tx, lease::Slots};
 
 /// Rows that one publication clears away: more than it adds, so that the table stays small by itself.
 const PRUNE_MAX: u32 = 4;
@@ -71,8 +71,8 @@ pub fn push(tx: &Tx<'_>, event: &NewEvent) -> Result<(), StoreError> {
     lock(tx, event.key)?;
     tx.execute(
         "INSERT INTO outbox
-             (key, event, kind, correlation, causation, traceparent, payload, created_at_us)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (event) DO NOTHING",
+             (key, event, kind, correlation, causation, traceparent, payload, created_at_us, slot)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (event) DO NOTHING",
         &[
             event.key.0.into(),
             event.event.0.into(),
@@ -82,6 +82,7 @@ pub fn push(tx: &Tx<'_>, event: &NewEvent) -> Result<(), StoreError> {
             event.cause.traceparent.as_deref().into(),
             event.payload.as_slice().into(),
             event.at.micros().into(),
+            i64::from(Slots::of(event.key)).into(),
         ],
     )?;
     Ok(())
@@ -92,16 +93,25 @@ pub fn push(tx: &Tx<'_>, event: &NewEvent) -> Result<(), StoreError> {
 /// # Errors
 /// When the store fails.
 pub fn heads(tx: &Tx<'_>, limit: u32) -> Result<Vec<Waiting>, StoreError> {
+    heads_in(tx, Slots::ALL, limit)
+}
+
+/// [`heads`] of those keys that are in these parts of the outbox.
+///
+/// # Errors
+/// When the store fails.
+pub fn heads_in(tx: &Tx<'_>, slots: Slots, limit: u32) -> Result<Vec<Waiting>, StoreError> {
     tx.query(
         "SELECT id, key, event, kind, correlation, causation, traceparent, payload, created_at_us,
                 COALESCE((SELECT MAX(sent.published_sequence) FROM outbox AS sent
                           WHERE sent.key = outbox.key AND sent.published_sequence IS NOT NULL), 0)
          FROM outbox
-         WHERE published_sequence IS NULL AND NOT EXISTS
+         WHERE published_sequence IS NULL
+         AND ((CAST($1 AS BIGINT) >> CAST(slot AS INTEGER)) & 1) = 1 AND NOT EXISTS
              (SELECT 1 FROM outbox AS sooner WHERE sooner.key = outbox.key
               AND sooner.published_sequence IS NULL AND sooner.id < outbox.id)
-         ORDER BY id LIMIT $1",
-        &[limit.into()],
+         ORDER BY id LIMIT $2",
+        &[slots.bits().into(), limit.into()],
         waiting,
     )
 }

@@ -72,11 +72,8 @@ pub enum OrderError {
 /// Why it is not taken up. Nothing is written then.
 pub fn accept(tx: &Tx<'_>, order: &RideOrder) -> Result<Accepted, OrderError> {
     outbox::lock(tx, order.rider)?;
-    let record = recall(tx, order.rider, &order.key)?;
-    match judge(record, &order.fingerprint, order.now) {
-        Verdict::Replay(answer) => return Ok(Accepted { answer, is_replay: true }),
-        Verdict::Reused => return Err(OrderError::KeyReused),
-        Verdict::CarryOut => (),
+    if let Some(accepted) = answered(tx, order)? {
+        return Ok(accepted);
     }
     let (ride, answer) = order.ride.clone()?;
     if let Some(trip) = open_trip(tx, order.rider)? {
@@ -97,6 +94,19 @@ pub fn accept(tx: &Tx<'_>, order: &RideOrder) -> Result<Accepted, OrderError> {
     remember(tx, order.rider, &order.key, &record)?;
     forget_old(tx, order.now)?;
     Ok(Accepted { answer: record.answer, is_replay: false })
+}
+
+/// What was answered when this was asked before; nothing is taken up.
+///
+/// # Errors
+/// When the key stands for something else.
+pub fn answered(tx: &Tx<'_>, order: &RideOrder) -> Result<Option<Accepted>, OrderError> {
+    let record = recall(tx, order.rider, &order.key)?;
+    match judge(record, &order.fingerprint, order.now) {
+        Verdict::Replay(answer) => Ok(Some(Accepted { answer, is_replay: true })),
+        Verdict::Reused => Err(OrderError::KeyReused),
+        Verdict::CarryOut => Ok(None),
+    }
 }
 
 fn recall(tx: &Tx<'_>, rider: RiderId, key: &str) -> Result<Option<Record>, StoreError> {

@@ -14,7 +14,7 @@ const WORDS: [(&str, &str, &str); 4] = [
 ];
 
 /// In order; the file's `user_version` says how many it has seen.
-const MIGRATIONS: [&str; 2] = [REQUESTS_OUTBOX_LEDGER_VIEW, OUTBOX_IN_ORDER];
+const MIGRATIONS: [&str; 3] = [REQUESTS_OUTBOX_LEDGER_VIEW, OUTBOX_IN_ORDER, REPLICAS];
 
 const REQUESTS_OUTBOX_LEDGER_VIEW: &str = "
 -- What was answered to a request that carried an Idempotency-Key.
@@ -104,6 +104,22 @@ CREATE TABLE view_position (
 const OUTBOX_IN_ORDER: &str = "
 -- The oldest that wait are found without a look at all that wait.
 CREATE INDEX outbox_in_order ON outbox (id) WHERE published_sequence IS NULL;
+";
+
+const REPLICAS: &str = "
+-- Who shares this store, and until when each is surely alive: by the database's clock.
+CREATE TABLE replica (
+    id        {id}     NOT NULL PRIMARY KEY,
+    until_us  {number} NOT NULL
+);
+-- Who carries which part of the outbox.
+CREATE TABLE lease (
+    slot   {number} NOT NULL PRIMARY KEY,
+    owner  {id}     NOT NULL
+);
+ALTER TABLE outbox ADD COLUMN slot {number} NOT NULL DEFAULT 0;
+-- Who is asking the provider for it, if anybody is.
+ALTER TABLE charge ADD COLUMN caller {id};
 ";
 
 /// Why the store cannot be opened.

@@ -159,6 +159,21 @@ impl<'a> Tx<'a> {
         }
     }
 
+    /// The time by which replicas judge each other: the database's own, microseconds. A file has one
+    /// process, which has nobody to judge: always the same.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn time(&self) -> Result<i64, StoreError> {
+        match self.0 {
+            On::Sqlite(_) => Ok(0),
+            On::Postgres(_) => self.number(
+                "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+                &[],
+            ),
+        }
+    }
+
     /// Runs a statement and says how many rows it wrote.
     ///
     /// # Errors

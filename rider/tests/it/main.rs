@@ -17,4 +17,5 @@ mod payments;
 mod phone;
 mod quotes;
 mod reconciliation;
+mod replicas;
 mod world;

@@ -10,6 +10,7 @@ use common::{
 use prost::Message as _;
 use rider::{
     fare::FARE_TTL,
+    leases::Leases,
     publisher::{NotYet, Publisher},
     relay::{Bell, Relay},
     store::{
@@ -23,7 +24,7 @@ use uuid::Uuid;
 
 use crate::{idempotency::fare, world::World};
 
-fn event(key: RiderId, number: u128, world: &World) -> NewEvent {
+pub(crate) fn event(key: RiderId, number: u128, world: &World) -> NewEvent {
     NewEvent {
         key,
         event: EventId(Uuid::from_u128(number)),
@@ -35,7 +36,7 @@ fn event(key: RiderId, number: u128, world: &World) -> NewEvent {
     }
 }
 
-async fn push(store: &Store, event: NewEvent) {
+pub(crate) async fn push(store: &Store, event: NewEvent) {
     store.write::<_, StoreError, _>(move |tx| outbox::push(tx, &event)).await.unwrap();
 }
 
@@ -45,17 +46,17 @@ async fn waiting(store: &Store) -> u64 {
 
 fn relay(world: &World, store: &Store) -> (JoinSet<anyhow::Result<()>>, CancellationToken) {
     let (mut running, shutdown) = (JoinSet::new(), CancellationToken::new());
-    let relay = Relay::new(&world.nats, store.clone(), Bell::default());
+    let relay = Relay::new(&world.nats, store.clone(), Bell::default(), Leases::new(store));
     running.spawn(relay.run(shutdown.clone()));
     (running, shutdown)
 }
 
-async fn all_carried(store: &Store) {
+pub(crate) async fn all_carried(store: &Store) {
     let empty = async || waiting(store).await == 0;
     eventually_within(deadline::RECOVERY, "the outbox is empty", empty).await;
 }
 
-async fn numbers(world: &World, key: RiderId) -> Vec<u128> {
+pub(crate) async fn numbers(world: &World, key: RiderId) -> Vec<u128> {
     let events = world.rider_events().await;
     let of_key = events.iter().filter(|(envelope, _)| envelope.subject == key.0);
     of_key.map(|(envelope, _)| envelope.id.0.as_u128()).collect()

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use async_nats::jetstream::consumer::PullConsumer;
 use axum::{
     Json,
     extract::{Query, State},
@@ -120,6 +121,7 @@ impl World {
             telemetry: TelemetryConfig { log: "warn".into(), log_json: false },
             listen: "127.0.0.1:0".parse().unwrap(),
             store: self.place(),
+            outbox_max: 100_000,
             payments_url: self.payments_url.parse().unwrap(),
             payments_timeout_ms: 1_000,
             breaker: BreakerConfig::default(),
@@ -293,6 +295,18 @@ impl World {
             assigned_at_us: self.nats.clock.now().micros(),
             ..v1::TripState::default()
         }
+    }
+
+    /// Whether the payments' consumer has nothing left to deliver or to hear of.
+    pub(crate) async fn payments_are_done(&self) -> bool {
+        let consumer: PullConsumer = self
+            .nats
+            .admin
+            .get_consumer_from_stream(stream::RIDER_PAYMENTS.name, stream::TRIP)
+            .await
+            .unwrap();
+        let found = consumer.cached_info();
+        found.num_pending == 0 && found.num_ack_pending == 0
     }
 
     /// All rider events, in the order of the stream.
