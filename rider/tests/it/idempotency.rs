@@ -1,12 +1,15 @@
 //! One intention, one ride: whatever is sent twice.
 
 use common::{clock::Timestamp, geo::Point, testing::eventually};
+use futures_util::future::join_all;
 use rider::{
     domain::{
         tariff::{TARIFF_DEFAULT, Tariff},
         trip::Quote,
     },
     fare::{FARE_TTL, Fare, FareSigner},
+    publisher::Publisher,
+    store::{StoreError, outbox},
 };
 use uuid::Uuid;
 
@@ -58,7 +61,7 @@ async fn twenty_taps_at_once_ask_for_one_ride() {
     let phone = world.phone(&running);
     let fare_id = phone.quote().await;
     let taps = (0..20).map(|_| phone.request(&fare_id, "k"));
-    let answers = futures_util::future::join_all(taps).await;
+    let answers = join_all(taps).await;
     let first = trip_of(&answers[0]);
     for answer in answers {
         assert_eq!(trip_of(&answer.expect(201)), first);
@@ -80,6 +83,53 @@ async fn a_rider_on_a_trip_is_not_given_another_until_it_ends() {
     // Not even the view needs to know: the log is asked before anybody is sent away.
     world.cancelled(trip, phone.rider, 2, 0).await;
     phone.request(&fare_id, "l").await.expect(201);
+}
+
+/// All three layers: the key of the request, the compare-and-set of the append, the ledger's row.
+#[tokio::test]
+async fn everything_three_times_and_a_relay_that_died_make_one_trip_one_charge_and_one_receipt() {
+    let mut world = World::new().await;
+    let running = world.start().await;
+    let phone = world.phone(&running);
+    let fare_id = phone.quote().await;
+    world.broker.kill().await.unwrap();
+    let taps = join_all((0..3).map(|_| phone.request(&fare_id, "k"))).await;
+    let trip = trip_of(&taps[0]);
+    assert!(taps.iter().all(|tap| tap.status == 201 && trip_of(tap) == trip));
+    assert_eq!(
+        taps.iter().filter(|tap| tap.headers.contains_key("idempotent-replayed")).count(),
+        2
+    );
+    running.stop().await;
+    world.broker.restart().await.unwrap();
+    // The relay published it, and died before it could write that down.
+    let store = world.store().await;
+    let heads = store.read::<_, StoreError, _>(|tx| outbox::heads(tx, 10)).await.unwrap();
+    let died = Publisher::new(&world.nats, store.clone());
+    eventually("it is published", async || died.attempt(&heads[0], None).await.is_ok()).await;
+    store.close().await;
+
+    let running = world.start().await;
+    let phone = phone.at(&running.base);
+    for _ in 0..3 {
+        world.completed(trip, phone.rider, 2, 13_850).await;
+    }
+    let path = format!("/v1/trips/{trip}/receipt");
+    eventually("the ride is charged", async || {
+        phone.get(&path).await.body["charged"] == true && world.payments_are_done().await
+    })
+    .await;
+    let receipts = join_all((0..3).map(|_| phone.get(&path))).await;
+    assert!(receipts.iter().all(|receipt| receipt.body == receipts[0].body));
+    let replays = join_all((0..3).map(|_| phone.request(&fare_id, "k"))).await;
+    assert!(replays.iter().all(|replay| replay.status == 201 && trip_of(replay) == trip));
+    let both = async || world.rider_events().await.len() >= 2;
+    eventually("the request and the payment are told", both).await;
+    running.stop().await;
+    let events = world.rider_events().await;
+    let kinds: Vec<_> = events.iter().map(|(envelope, _)| envelope.kind.as_str()).collect();
+    assert_eq!(kinds, ["rider.ride_requested", "rider.fare_charged"]);
+    assert_eq!(world.provider.lock().unwrap().charges.len(), 1);
 }
 
 pub(crate) fn fare(phone: &Phone, expires_at: Timestamp) -> String {

@@ -1,20 +1,25 @@
 //! From the outbox to the broker: in order, once, whatever crashes in between.
 
+use std::time::Duration;
+
 use common::{
+    clock::Timestamp,
     contract::v1,
     envelope::Envelope,
     event_store::Cause,
     id::{EventId, RiderId},
+    stream,
     testing::{deadline, eventually, eventually_within},
 };
 use prost::Message as _;
 use rider::{
+    Config,
     fare::FARE_TTL,
     leases::Leases,
     publisher::{NotYet, Publisher},
     relay::{Bell, Relay},
     store::{
-        Store, StoreError,
+        Store, StoreError, Tx,
         outbox::{self, NewEvent},
     },
 };
@@ -24,7 +29,14 @@ use uuid::Uuid;
 
 use crate::{idempotency::fare, world::World};
 
+/// For thousands of events, each synced by a broker that shares its machine with other tests.
+const LONG: Duration = Duration::from_secs(120);
+
 pub(crate) fn event(key: RiderId, number: u128, world: &World) -> NewEvent {
+    event_at(key, number, world.nats.clock.now())
+}
+
+fn event_at(key: RiderId, number: u128, at: Timestamp) -> NewEvent {
     NewEvent {
         key,
         event: EventId(Uuid::from_u128(number)),
@@ -32,7 +44,7 @@ pub(crate) fn event(key: RiderId, number: u128, world: &World) -> NewEvent {
         correlation: Uuid::from_u128(number),
         cause: Cause::default(),
         payload: v1::RiderEvent::default().encode_to_vec(),
-        at: world.nats.clock.now(),
+        at,
     }
 }
 
@@ -212,6 +224,110 @@ async fn a_store_that_lost_its_published_rows_finds_its_place_by_asking_the_brok
     let (_running, shutdown) = relay(&world, &store);
     all_carried(&store).await;
     assert_eq!(numbers(&world, key).await, [1, 2]);
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_for_long_gets_all_that_piled_up_once_and_in_order() {
+    let mut world = World::new().await;
+    let running = world.start().await;
+    let phones: Vec<_> = (0..100)
+        .map(|_| {
+            let phone = world.phone(&running);
+            let fare_id = fare(&phone, world.nats.clock.now().plus(FARE_TTL));
+            (phone, fare_id)
+        })
+        .collect();
+    world.broker.kill().await.unwrap();
+    // What a hundred riders asked for before, a ride each for 49 of their days.
+    let store = world.store().await;
+    let keys: Vec<_> = phones.iter().map(|(phone, _)| phone.rider).collect();
+    for day in 0..49_u128 {
+        let (events, at) = (keys.clone(), world.nats.clock.now());
+        let events: Vec<_> = (0_u128..)
+            .zip(events)
+            .map(|(rider, key)| event_at(key, day * 1_000 + rider + 1, at))
+            .collect();
+        let push = move |tx: &Tx<'_>| events.iter().try_for_each(|event| outbox::push(tx, event));
+        store.write::<_, StoreError, _>(push).await.unwrap();
+    }
+    for (phone, fare_id) in &phones {
+        phone.request(fare_id, "k").await.expect(201);
+    }
+    assert_eq!(waiting(&store).await, 5_000);
+    world.broker.restart().await.unwrap();
+    let empty = async || waiting(&store).await == 0;
+    eventually_within(LONG, "the outbox is empty", empty).await;
+    running.stop().await;
+    let events = world.rider_events().await;
+    assert_eq!(events.len(), 5_000);
+    for (rider, key) in (0_u128..).zip(&keys) {
+        let of_key: Vec<_> =
+            events.iter().filter(|(envelope, _)| envelope.subject == key.0).collect();
+        let numbers = of_key.iter().map(|(envelope, _)| envelope.id.0.as_u128()).take(49);
+        assert!(numbers.eq((0..49).map(|day| day * 1_000 + rider + 1)));
+        assert_eq!(of_key.len(), 50);
+    }
+}
+
+#[tokio::test]
+async fn past_a_limit_new_rides_are_sent_away_until_the_outbox_is_shorter() {
+    let mut world = World::new().await;
+    let running = world.start_with(Config { outbox_max: 5, ..world.config() }).await;
+    let mut accepted = Vec::new();
+    world.broker.kill().await.unwrap();
+    let refused = eventually("rides are sent away", async || {
+        let phone = world.phone(&running);
+        let fare_id = fare(&phone, world.nats.clock.now().plus(FARE_TTL));
+        let answer = phone.request(&fare_id, "k").await;
+        if answer.status == 201 {
+            accepted.push((phone, fare_id));
+            return None;
+        }
+        Some(answer)
+    })
+    .await
+    .expect(503);
+    assert_eq!((refused.code(), &refused.body["retryable"]), ("overloaded", &true.into()));
+    assert!(refused.headers.contains_key("retry-after"));
+    assert!(accepted.len() >= 5);
+    // Who has an answer keeps it.
+    let (phone, fare_id) = &accepted[0];
+    let again = phone.request(fare_id, "k").await.expect(201);
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    world.broker.restart().await.unwrap();
+    let phone = world.phone(&running);
+    let fare_id = fare(&phone, world.nats.clock.now().plus(FARE_TTL));
+    let is_accepted = async || phone.request(&fare_id, "k").await.status == 201;
+    eventually_within(deadline::RECOVERY, "rides are accepted again", is_accepted).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_is_killed_again_and_again_publishes_each_event_once_and_in_order() {
+    let world = World::new().await;
+    let store = world.store().await;
+    let keys: Vec<_> = (0..10).map(|_| RiderId::fresh()).collect();
+    for round in 0..20_u128 {
+        for (rider, key) in (0_u128..).zip(&keys) {
+            push(&store, event(*key, round * 100 + rider + 1, &world)).await;
+        }
+    }
+    let stream = || world.nats.admin.get_stream(stream::RIDER);
+    for killed in 1..=15 {
+        let (running, _shutdown) = relay(&world, &store);
+        // In the middle of it: some are published, of which some are recorded.
+        eventually("some more are out", async || {
+            stream().await.unwrap().cached_info().state.messages >= killed * 10
+        })
+        .await;
+        drop(running);
+    }
+    let (_running, shutdown) = relay(&world, &store);
+    all_carried(&store).await;
+    for (rider, key) in (0_u128..).zip(&keys) {
+        let expected: Vec<_> = (0..20).map(|round| round * 100 + rider + 1).collect();
+        assert_eq!(numbers(&world, *key).await, expected);
+    }
     shutdown.cancel();
 }
 

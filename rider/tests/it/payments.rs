@@ -285,6 +285,20 @@ async fn a_late_cancellation_is_charged_its_fee_and_a_free_one_nothing() {
 }
 
 #[tokio::test]
+async fn an_http_provider_that_answers_after_we_gave_up_charges_once() {
+    let world = World::new().await;
+    world.provider.lock().unwrap().answers_too_late = true;
+    let running = world.start().await;
+    let phone = world.phone(&running);
+    let trip = phone.ride("k").await;
+    world.completed(trip, phone.rider, 2, 13_850).await;
+    let path = format!("/v1/trips/{trip}/receipt");
+    let is_charged = async || phone.get(&path).await.body["charged"] == true;
+    eventually_within(deadline::RECOVERY, "the ride is charged", is_charged).await;
+    assert_eq!(world.provider.lock().unwrap().charges.len(), 1);
+}
+
+#[tokio::test]
 async fn an_http_provider_that_charges_and_does_not_say_so_charges_once() {
     let world = World::new().await;
     world.provider.lock().unwrap().loses_answers = true;

@@ -331,6 +331,8 @@ pub(crate) struct Sandbox {
     pub(crate) charges: Vec<Value>,
     /// Charges, and then does not say so.
     pub(crate) loses_answers: bool,
+    /// Charges, and does not say so for as long as anybody waits.
+    pub(crate) answers_too_late: bool,
     /// So many charges it refuses.
     pub(crate) refusals_left: usize,
 }
@@ -340,17 +342,23 @@ fn sandbox(books: Arc<Mutex<Sandbox>>) -> axum::Router {
         State(books): State<Arc<Mutex<Sandbox>>>,
         Json(asked): Json<Value>,
     ) -> (StatusCode, Json<Value>) {
-        let mut books = books.lock().unwrap();
-        if books.refusals_left > 0 {
-            books.refusals_left -= 1;
-            return (StatusCode::PAYMENT_REQUIRED, Json(Value::Null));
-        }
-        let mut answer = asked.clone();
-        answer["charge_id"] = json!(format!("ch_{}", books.charges.len() + 1));
-        answer["status"] = json!("succeeded");
-        books.charges.push(answer.clone());
-        if books.loses_answers {
-            return (StatusCode::GATEWAY_TIMEOUT, Json(Value::Null));
+        let (answer, is_too_late) = {
+            let mut books = books.lock().unwrap();
+            if books.refusals_left > 0 {
+                books.refusals_left -= 1;
+                return (StatusCode::PAYMENT_REQUIRED, Json(Value::Null));
+            }
+            let mut answer = asked.clone();
+            answer["charge_id"] = json!(format!("ch_{}", books.charges.len() + 1));
+            answer["status"] = json!("succeeded");
+            books.charges.push(answer.clone());
+            if books.loses_answers {
+                return (StatusCode::GATEWAY_TIMEOUT, Json(Value::Null));
+            }
+            (answer, books.answers_too_late)
+        };
+        if is_too_late {
+            std::future::pending::<()>().await;
         }
         (StatusCode::CREATED, Json(answer))
     }

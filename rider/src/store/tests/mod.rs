@@ -1,6 +1,8 @@
 //! What the store promises, whatever database is under it: the same on files of SQLite and on
 //! PostgreSQL.
 
+use std::time::Duration;
+
 use common::{
     clock::Timestamp,
     contract::v1,
@@ -22,7 +24,7 @@ use super::{
 use crate::{
     domain::{
         charge::{ChargeState, Debt, Purpose},
-        idempotency::Answer,
+        idempotency::{Answer, KEPT_FOR},
         trip::{Phase, Quote, Ride},
     },
     fare::FareError,
@@ -127,6 +129,8 @@ on_every_database! {
     a_ride_and_its_outbox_row_are_written_together,
     the_same_key_is_answered_alike_and_asks_for_one_ride_even_after_a_restart,
     a_key_that_stands_for_something_else_is_refused,
+    a_key_of_one_rider_is_nothing_to_another,
+    a_key_is_kept_for_a_day_and_is_then_a_new_one,
     a_rider_is_on_one_trip_at_a_time,
     a_job_that_fails_undoes_its_own_writes_and_not_its_neighbours,
     what_waits_when_the_store_closes_is_written_and_what_comes_later_is_refused,
@@ -164,6 +168,28 @@ async fn a_key_that_stands_for_something_else_is_refused(home: Home) {
     place(&store, order(1, ANNA, "k")).await.unwrap();
     let other = RideOrder { fingerprint: [2; 32], ..order(2, ANNA, "k") };
     assert!(matches!(place(&store, other).await, Err(OrderError::KeyReused)));
+}
+
+async fn a_key_of_one_rider_is_nothing_to_another(home: Home) {
+    let store = home.open().await;
+    let bert = RiderId(Uuid::from_u128(0xB));
+    let first = place(&store, order(1, ANNA, "k")).await.unwrap();
+    let second = place(&store, order(2, bert, "k")).await.unwrap();
+    assert!(!second.is_replay);
+    assert_ne!(first.answer, second.answer);
+    assert_eq!(waiting(&store).await.len(), 2);
+}
+
+async fn a_key_is_kept_for_a_day_and_is_then_a_new_one(home: Home) {
+    let store = home.open().await;
+    place(&store, order(1, ANNA, "k")).await.unwrap();
+    let ended = snapshot(1, 9, v1::TripPhase::Completed);
+    store.write(move |tx| trips::apply(tx, &ended)).await.unwrap();
+    let later = |after: Duration| RideOrder { now: NOON.plus(after), ..order(2, ANNA, "k") };
+    assert!(place(&store, later(KEPT_FOR)).await.unwrap().is_replay);
+    let fresh = place(&store, later(KEPT_FOR + Duration::from_secs(1))).await.unwrap();
+    assert!(!fresh.is_replay);
+    assert_eq!(fresh.answer.body, "trip 2");
 }
 
 async fn a_rider_is_on_one_trip_at_a_time(home: Home) {
