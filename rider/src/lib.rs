@@ -5,7 +5,7 @@
 //! | reads | `trip.event.>` into its view of trips | `view.rs` |
 //! | reads | `trip.event.>` for what ended trips cost (a worker) | `payments/` |
 //! | reads | `cron.due.reconciliation.>`: at night, missed fares and the ledger beside the log | `reconciliation/` |
-//! | writes | `rider.event.<p>.<rider>`, through the outbox: the only writer | `relay.rs`, `publisher.rs` |
+//! | writes | `rider.event.<p>.<rider>`, through the outbox: the only writer | `relay.rs`, `publisher.rs`, `leases.rs` |
 //! | writes | its own store: requests, outbox, ledger, view | `store/` |
 //! | asks | `location.query.{supply,route,driver}` | `location.rs` |
 //! | asks | `trip.command.<p>.<trip>`: cancel, rate | `http/endings.rs` |
