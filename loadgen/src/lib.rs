@@ -7,6 +7,7 @@ pub mod city;
 pub mod cli;
 pub mod client;
 pub mod demo;
+pub mod dlq;
 pub mod journal;
 pub mod payments;
 pub mod pings;

@@ -1,6 +1,9 @@
 //! Looks at dead letters: what each was, why it is here, and what became of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
 
 use async_nats::{HeaderMap, jetstream::stream::DirectGetErrorKind};
 use bytes::Bytes;
@@ -74,6 +77,18 @@ impl State {
             Self::Open | Self::Failed => true,
             Self::Replaying | Self::Handled | Self::Discarded => false,
         }
+    }
+}
+
+impl FromStr for State {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Open, Self::Replaying, Self::Handled, Self::Failed, Self::Discarded]
+            .into_iter()
+            .find(|state| state.name() == text)
+            .ok_or_else(|| {
+                format!("`{text}` is none of open, replaying, handled, failed, discarded")
+            })
     }
 }
 

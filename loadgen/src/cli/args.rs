@@ -10,6 +10,7 @@ use crate::{
     city::CityConfig,
     client::Service,
     demo::{CityAudit, DemoConfig},
+    dlq::{DlqConfig, ReconcileConfig},
     payments::PaymentsConfig,
     pings::PingLoad,
     ride::RideConfig,
@@ -28,6 +29,10 @@ pub(super) enum Command {
     /// Make everything fail on purpose, and audit that nothing was lost and nothing doubled.
     #[cfg(all(unix, feature = "chaos"))]
     Chaos(ChaosArgs),
+    /// Look at messages that could not be handled, send them back, or discard them.
+    Dlq(DlqConfig),
+    /// Compare what was charged with what the log says is owed.
+    Reconcile(ReconcileConfig),
     /// Run one of the services.
     #[command(subcommand)]
     Service(Box<ServiceCommand>),

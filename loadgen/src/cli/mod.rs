@@ -19,7 +19,7 @@ use self::args::{AuditArgs, Command, DemoArgs, PingArgs, ServiceCommand};
 use crate::{
     audit::{Marks, Services, Sources, examine},
     city::streets::Streets,
-    demo, payments, pings,
+    demo, dlq, payments, pings,
     report::write_json,
     ride::{self, RideConfig},
 };
@@ -68,6 +68,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<bool> {
         Some(Command::Chaos(args)) => {
             args.log.start();
             stoppable(|stop| Box::pin(crate::chaos::run(args.chaos, stop))).await
+        }
+        Some(Command::Dlq(config)) => stoppable(|stop| dlq::run_here(config, stop)).await,
+        Some(Command::Reconcile(config)) => {
+            stoppable(|stop| dlq::reconcile_here(config, stop)).await
         }
         Some(Command::Service(service)) => {
             stoppable(|stop| serve(*service, stop)).await?;

@@ -8,6 +8,7 @@
 )]
 
 mod city;
+mod dlq;
 mod payments;
 mod proxy;
 mod ride;
