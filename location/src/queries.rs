@@ -286,6 +286,7 @@ impl Query {
                 heard_at_us: seen.heard_at.micros(),
                 liveness: v1::Liveness::from(self.city.liveness(&seen)).into(),
                 heading_deg: heading_degrees(seen.heading),
+                activity: seen.activity.bits().into(),
                 ..counted
             },
             None => counted,

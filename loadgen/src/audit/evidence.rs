@@ -14,8 +14,10 @@ use common::{
 use prost::Message as _;
 use serde::Deserialize;
 
-use super::{books::Books, broker::BrokerEvidence, log::Log, sources::Poison};
-use crate::journal::{self, Entry, PingTotals, Promise};
+use super::{
+    books::Books, broker::BrokerEvidence, log::Log, projections::Projection, sources::Poison,
+};
+use crate::journal::{self, Attempt, Entry, PingTotals, Promise, Receipt};
 
 /// What is audited. What is `None` was not asked for and is not compared.
 #[derive(Debug, Clone, Default)]
@@ -26,12 +28,21 @@ pub struct Evidence {
     pub read_at: Option<Timestamp>,
     /// What the broker says beside the events.
     pub broker: Option<BrokerEvidence>,
+    /// What services show, and what they should.
+    pub projections: Vec<Projection>,
     /// What was made to fail.
     pub poison: Vec<Poison>,
     /// Trips of earlier runs, whose money may be in books of theirs.
     pub earlier: BTreeSet<TripId>,
     /// Every 2xx that a phone received for a command.
     pub promises: Vec<Promise>,
+    /// Every command that a phone has begun to send.
+    pub attempts: Vec<Attempt>,
+    /// Every paid receipt that a phone was shown.
+    pub receipts: Vec<Receipt>,
+    /// Whether all phones that there are keep journals that are read: then what none of them has
+    /// tried must not be in the log.
+    pub is_whole_city: bool,
     /// What the rider service wrote in its own store.
     pub books: Option<Books>,
     /// What the payment provider says it collected.
@@ -62,22 +73,37 @@ pub struct ProviderCharge {
     pub currency: String,
 }
 
-/// Reads what phones were promised, and the last totals of their pings.
+/// What a journal says.
+#[derive(Debug, Clone, Default)]
+pub struct Journaled {
+    /// Every command that a phone has begun to send.
+    pub attempts: Vec<Attempt>,
+    /// Every 2xx that a phone received for a command.
+    pub promises: Vec<Promise>,
+    /// Every paid receipt that a phone was shown.
+    pub receipts: Vec<Receipt>,
+    /// How pings were answered.
+    pub pings: PingTotals,
+}
+
+/// Reads what phones tried, what they were promised, and the last totals of their pings.
 ///
 /// # Errors
 /// When the file or a line of it cannot be read.
-pub fn promises(path: &Path) -> anyhow::Result<(Vec<Promise>, PingTotals)> {
+pub fn journaled(path: &Path) -> anyhow::Result<Journaled> {
     let lines = journal::read(path)
         .with_context(|| format!("cannot open the journal `{}`", path.display()))?;
-    let (mut promises, mut pings) = (Vec::new(), PingTotals::default());
+    let mut journaled = Journaled::default();
     for line in lines {
         match line.with_context(|| format!("in the journal `{}`", path.display()))? {
             Entry::Run { .. } => {}
-            Entry::Command(promise) => promises.push(promise),
-            Entry::Pings { totals, .. } => pings = totals,
+            Entry::Attempt(attempt) => journaled.attempts.push(attempt),
+            Entry::Command(promise) => journaled.promises.push(promise),
+            Entry::Receipt(receipt) => journaled.receipts.push(receipt),
+            Entry::Pings { totals, .. } => journaled.pings = totals,
         }
     }
-    Ok((promises, pings))
+    Ok(journaled)
 }
 
 /// How many pings `location` has counted, all classes together.

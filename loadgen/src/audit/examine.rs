@@ -12,9 +12,10 @@ use super::{
     Verdict,
     books::Books,
     broker::BrokerEvidence,
-    evidence::{Evidence, PingEvidence, ProviderCharge, counted_pings, promises},
+    evidence::{Evidence, PingEvidence, ProviderCharge, counted_pings, journaled},
     facts::TripFacts,
     log::{Entry, Log},
+    projections,
     settle::{Unsettled, settle},
     sources::{Marks, Sources},
 };
@@ -54,12 +55,14 @@ pub async fn examine(
         let counted = counted_pings(nats).await?.saturating_sub(sources.since.pings());
         let mut answered = PingTotals::default();
         for journal in sources.journals.clone() {
-            let (promised, pings) =
-                tokio::task::spawn_blocking(move || promises(&journal)).await??;
-            evidence.promises.extend(promised);
-            answered.accepted += pings.accepted;
-            answered.unknown += pings.unknown;
+            let read = tokio::task::spawn_blocking(move || journaled(&journal)).await??;
+            evidence.attempts.extend(read.attempts);
+            evidence.promises.extend(read.promises);
+            evidence.receipts.extend(read.receipts);
+            answered.accepted += read.pings.accepted;
+            answered.unknown += read.pings.unknown;
         }
+        evidence.is_whole_city = sources.is_whole_city;
         evidence.pings = Some(PingEvidence { answered, counted });
     }
     if let Some(store) = &sources.rider_store {
@@ -71,6 +74,7 @@ pub async fn examine(
     evidence.read_at = Some(nats.clock.now());
     evidence.broker = Some(Box::pin(BrokerEvidence::read(nats)).await?);
     evidence.earlier = earlier(&evidence.log, sources.since);
+    evidence.projections = Box::pin(projections::read(nats, sources, &evidence)).await?;
     let judge = move || (Verdict::of(&evidence), evidence.log);
     let (verdict, log) = tokio::task::spawn_blocking(judge).await?;
     Ok(Examined { verdict, log, unsettled })

@@ -9,6 +9,7 @@ mod evidence;
 mod examine;
 mod facts;
 mod log;
+mod projections;
 pub mod sentence;
 mod settle;
 mod sources;
@@ -21,9 +22,10 @@ mod violation;
 pub use books::{Books, KeyRow, Ledger, LedgerCharge, OutboxRow, Posting, TripRow};
 pub use broker::{BrokerEvidence, ConsumerState, DeadLetter, GivenUp, Left, Original};
 pub use coverage::{Coverage, Reaction, Row};
-pub use evidence::{Evidence, PingEvidence, ProviderCharge, counted_pings, promises};
+pub use evidence::{Evidence, Journaled, PingEvidence, ProviderCharge, counted_pings, journaled};
 pub use examine::{Examined, examine};
 pub use log::{Entry, Log, Memory, Unreadable};
+pub use projections::{Projected, Projection};
 pub use settle::{Unsettled, settle};
 pub use sources::{Marks, NotPoison, Poison, Services, Sources};
 pub use tallies::Tallies;
@@ -42,6 +44,8 @@ pub struct Verdict {
     pub tallies: Tallies,
     /// What was looked at, check by check.
     pub checks: Vec<Checked>,
+    /// What services show, and what the log folds to, each in one number.
+    pub projections: Vec<Projected>,
     /// What the run went through.
     pub coverage: Coverage,
     /// What is not as promised.
@@ -67,6 +71,7 @@ impl Verdict {
         Self {
             tallies: Tallies::of(evidence),
             checks,
+            projections: evidence.projections.iter().map(Projection::projected).collect(),
             coverage: Coverage::of(evidence),
             violations,
         }

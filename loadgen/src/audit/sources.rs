@@ -88,10 +88,15 @@ pub struct Sources {
     pub since: Marks,
     /// What phones were promised: the journals of all that sent pings since the marks.
     pub journals: Vec<PathBuf>,
+    /// Whether these journals are of all phones that there are: then what none of them has tried
+    /// must not be in the log.
+    pub is_whole_city: bool,
     /// The rider service's books.
     pub rider_store: Option<Place>,
     /// The payment provider.
     pub payments: Option<Service>,
+    /// Whether `location` runs and is asked what drivers do.
+    pub asks_location: bool,
     /// The services that run.
     pub services: Services,
     /// What was made to fail.
@@ -110,8 +115,10 @@ impl Sources {
         Self {
             since,
             journals: vec![journal.to_owned()],
+            is_whole_city: false,
             rider_store: Some(Place::File(rider_store.to_owned())),
             payments: Some(addresses.payments.clone()),
+            asks_location: true,
             services: Services {
                 driver: vec![addresses.driver.clone()],
                 rider: vec![addresses.rider.clone()],

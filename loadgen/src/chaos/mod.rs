@@ -162,8 +162,10 @@ impl Run {
         let sources = Sources {
             since,
             journals: vec![journal],
+            is_whole_city: true,
             rider_store: Some(Place::File(self.system.rider_store.clone())),
             payments: Some(self.system.payments.clone()),
+            asks_location: true,
             services: Services {
                 driver: services("driver"),
                 rider: services("rider"),

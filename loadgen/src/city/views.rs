@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use common::geo::Point;
+use common::{clock::machine_time, geo::Point};
 use serde::Deserialize;
 use uuid::Uuid;
+
+use crate::journal;
 
 /// `GET /v1/driver/state` and the driver's events.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -100,6 +102,28 @@ pub(super) struct Quote {
 #[derive(Debug, Deserialize)]
 pub(super) struct Receipt {
     pub(super) charged: bool,
+    total: Money,
+    provider_reference: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Money {
+    amount_minor: i64,
+    currency: String,
+}
+
+impl Receipt {
+    /// As the rider's journal keeps it.
+    pub(super) fn noted(self, rider: Uuid, trip: Uuid) -> journal::Entry {
+        journal::Entry::Receipt(journal::Receipt {
+            at: machine_time(),
+            id: rider,
+            trip,
+            amount_minor: self.total.amount_minor,
+            currency: self.total.currency,
+            provider_reference: self.provider_reference,
+        })
+    }
 }
 
 pub(super) const fn ms(millis: u64) -> Duration {

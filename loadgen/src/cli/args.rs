@@ -114,6 +114,10 @@ pub(super) struct AuditArgs {
     /// were promised is not compared if left out.
     #[arg(long = "journal")]
     pub(super) journals: Vec<PathBuf>,
+    /// These journals are of all phones that there are: what none of them has tried must not be in
+    /// the log.
+    #[arg(long)]
+    pub(super) whole_city: bool,
     /// The rider service's store, a file or an address of PostgreSQL; the ledger is not compared if left out.
     #[arg(long, env = "RIDER_STORE")]
     pub(super) rider_store: Option<rider::store::Place>,
@@ -129,6 +133,9 @@ pub(super) struct AuditArgs {
     /// Gateways of the `trip` service, all replicas; what it answers is not compared if left out.
     #[arg(long = "trip-url")]
     pub(super) trip_urls: Vec<Service>,
+    /// Ask `location`, over the broker, what it takes drivers to be doing, and compare that.
+    #[arg(long)]
+    pub(super) ask_location: bool,
     /// A message that was made to fail, as `STREAM:SEQUENCE`; once for each.
     #[arg(long)]
     pub(super) poison: Vec<Poison>,

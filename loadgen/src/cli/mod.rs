@@ -157,8 +157,10 @@ async fn audit(args: AuditArgs) -> anyhow::Result<bool> {
     let sources = Sources {
         since: Marks::default(),
         journals: args.journals,
+        is_whole_city: args.whole_city,
         rider_store: args.rider_store,
         payments: args.payments_url,
+        asks_location: args.ask_location,
         services: Services {
             driver: args.driver_urls,
             rider: args.rider_urls,

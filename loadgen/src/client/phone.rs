@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Answer, Ask, Command, HttpClient, NoAnswer, Service, Signal};
 use crate::{
-    journal::{Entry, Journal, JournalBroken, Promise, essentials},
+    journal::{Attempt, Entry, Journal, JournalBroken, Promise, essentials, fingerprint},
     pulse::Pulse,
 };
 
@@ -138,6 +138,9 @@ impl Phone {
             key: Some(command.key.clone()),
             body,
         };
+        if command.is_promise {
+            self.announce(command).await?;
+        }
         let answer = self.persist(&ask, command.patience).await?;
         if answer.is_success() {
             if command.is_promise {
@@ -150,6 +153,19 @@ impl Phone {
             self.pulse().refused(is_expected, request, answer.status, &code);
         }
         Ok(answer)
+    }
+
+    /// What nobody has begun to send must not be in the log.
+    async fn announce(&self, command: &Command) -> Result<(), JournalBroken> {
+        let attempt = Attempt {
+            at: machine_time(),
+            role: self.role.name().to_owned(),
+            id: self.id,
+            method: command.method.to_string(),
+            path: command.path.clone(),
+            key: command.key.clone(),
+        };
+        self.journal().append(&Entry::Attempt(attempt)).await
     }
 
     async fn write_down(&self, command: &Command, answer: &Answer) -> Result<(), JournalBroken> {
@@ -168,6 +184,7 @@ impl Phone {
             request,
             status: answer.status,
             replayed: answer.replayed,
+            body: fingerprint(&answer.body),
             response: essentials(&answer.json()),
         };
         self.journal().append(&Entry::Command(promise)).await

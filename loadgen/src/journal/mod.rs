@@ -10,6 +10,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use aws_lc_rs::digest;
 use common::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -30,8 +31,12 @@ pub enum Entry {
         /// What the demand was drawn from.
         seed: u64,
     },
+    /// A command is about to be sent. Whether it ever arrives is another matter.
+    Attempt(Attempt),
     /// A command was answered with a 2xx.
     Command(Promise),
+    /// A rider was shown a receipt that says that it is paid.
+    Receipt(Receipt),
     /// The totals so far.
     Pings {
         /// By this machine's clock.
@@ -39,6 +44,40 @@ pub enum Entry {
         /// Since the start of the run.
         totals: PingTotals,
     },
+}
+
+/// A command that a phone has begun to send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// By this machine's clock.
+    pub at: Timestamp,
+    /// `driver` or `rider`.
+    pub role: String,
+    /// The driver's or rider's id.
+    pub id: Uuid,
+    /// `POST` or `PUT`.
+    pub method: String,
+    /// Path of the request.
+    pub path: String,
+    /// The `Idempotency-Key` that is sent, however often.
+    pub key: String,
+}
+
+/// A receipt that says that it is paid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// By this machine's clock.
+    pub at: Timestamp,
+    /// The rider who was shown it.
+    pub id: Uuid,
+    /// For which trip.
+    pub trip: Uuid,
+    /// Minor units.
+    pub amount_minor: i64,
+    /// ISO 4217.
+    pub currency: String,
+    /// The provider's name for the charge; none where nothing was owed.
+    pub provider_reference: Option<String>,
 }
 
 /// A command that was answered with a 2xx.
@@ -62,6 +101,9 @@ pub struct Promise {
     pub status: u16,
     /// The gateway said that it had answered this before.
     pub replayed: bool,
+    /// The whole answer's fingerprint: to the same key the same answer is given.
+    #[serde(default)]
+    pub body: String,
     /// What of the answer says what is now true; see [`essentials`].
     pub response: Value,
 }
@@ -184,6 +226,13 @@ const ESSENTIAL: [&str; 16] = [
     "ended_at",
 ];
 
+/// SHA-256, in hex.
+#[must_use]
+pub fn fingerprint(bytes: &[u8]) -> String {
+    let hash = digest::digest(&digest::SHA256, bytes);
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Reduces an answer (or the trip, offer or driver within it) to what the audit compares.
 #[must_use]
 pub fn essentials(answer: &Value) -> Value {
@@ -202,7 +251,7 @@ pub fn essentials(answer: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, Journal, PingTotals, Promise, essentials, read};
+    use super::{Entry, Journal, PingTotals, Promise, essentials, fingerprint, read};
     use common::clock::Timestamp;
     use serde_json::json;
     use uuid::Uuid;
@@ -218,6 +267,7 @@ mod tests {
             request: json!({}),
             status: 201,
             replayed: false,
+            body: fingerprint(b"{}"),
             response: json!({"trip_id": Uuid::from_u128(9)}),
         })
     }

@@ -28,6 +28,9 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 /// The cars of the story jump from corner to corner, so their pings are believed at such speeds.
 const JUMP_SCALE: f64 = 100.0;
 
+/// The journal of a ride's phones.
+pub const JOURNAL: &str = "journal.jsonl";
+
 /// `loadgen ride`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RideConfig {
@@ -75,7 +78,11 @@ pub async fn run(
     Ok(told)
 }
 
-async fn tell(
+/// Tells a ride in a deployment that runs, with its journal in `dir`, and audits it.
+///
+/// # Errors
+/// When the ride gets stuck.
+pub async fn tell(
     config: &RideConfig,
     deployment: &Deployment,
     dir: &std::path::Path,
@@ -83,7 +90,7 @@ async fn tell(
 ) -> anyhow::Result<Examined> {
     let nats = deployment.connect("loadgen-ride").await?;
     let marks = Marks::now(&nats).await?;
-    let journal_file = dir.join("journal.jsonl");
+    let journal_file = dir.join(JOURNAL);
     let (journal, writer) = Journal::create(&journal_file)?;
     let context = PhoneContext {
         http: HttpClient::new(4),
@@ -106,11 +113,14 @@ async fn tell(
     tokio::try_join!(play, teller.run(&nats, out, over.clone()))?;
     drop(context);
     tokio::task::spawn_blocking(move || writer.finish()).await??;
-    let sources = Sources::of_deployment(
-        marks,
-        &journal_file,
-        &deployment.rider_store,
-        &deployment.addresses,
-    );
+    let sources = Sources {
+        is_whole_city: true,
+        ..Sources::of_deployment(
+            marks,
+            &journal_file,
+            &deployment.rider_store,
+            &deployment.addresses,
+        )
+    };
     examine(&nats, &sources, Instant::now() + SETTLE_WITHIN).await
 }

@@ -60,12 +60,15 @@ async fn a_small_city_keeps_every_promise_though_its_payment_provider_fails() {
         drain_s: 8,
         journal: dir.path().join("journal.jsonl"),
     };
-    let sources = Sources::of_deployment(
-        since,
-        &config.journal,
-        &deployment.rider_store,
-        &deployment.addresses,
-    );
+    let sources = Sources {
+        is_whole_city: true,
+        ..Sources::of_deployment(
+            since,
+            &config.journal,
+            &deployment.rider_store,
+            &deployment.addresses,
+        )
+    };
     let city = City::new(config, streets()).unwrap();
     let (progress, stop) = (city.progress(), CancellationToken::new());
     let enough = async {

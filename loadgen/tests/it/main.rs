@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod audit;
 mod city;
 mod dlq;
 mod payments;

@@ -6,9 +6,11 @@ mod exclusive;
 mod histories;
 mod messages;
 mod money;
+mod nowhere;
 mod offers;
 mod outbox;
 mod pings;
+mod projections;
 mod promises;
 pub(super) mod reactions;
 mod requests;
@@ -20,7 +22,7 @@ use super::{Checked, evidence::Evidence, violation::Violation};
 type Check = fn(&Evidence, &mut Vec<Violation>) -> u64;
 
 /// Every check, by the question that it answers.
-const CHECKS: [(&str, Check); 15] = [
+const CHECKS: [(&str, Check); 19] = [
     ("every message is an event", readable),
     ("histories: versions, phases, carried states", histories::check),
     ("a driver is on one trip at a time", exclusive::check),
@@ -31,10 +33,14 @@ const CHECKS: [(&str, Check); 15] = [
     ("timers: one effect, none left, none overdue", timers::check),
     ("saga: every reaction was taken", reactions::check),
     ("money: charged once, as owed, in every book", money::check),
+    ("paid receipts say what was owed and charged", money::receipts),
     ("what phones were promised is in the log", promises::check),
+    ("one effect and one answer for a key", promises::keys),
+    ("nothing in the log that no phone has tried", nowhere::check),
     ("every accepted ping was counted", pings::check),
     ("every message was handled, or died once and for a reason", messages::check),
     ("nothing was tried more than five times", messages::tries),
+    ("projections show what the log folds to", projections::check),
     ("outbox rows are events, and events were rows", outbox::check),
 ];
 

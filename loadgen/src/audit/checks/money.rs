@@ -63,6 +63,58 @@ pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
     count(owed.len())
 }
 
+/// What riders were shown as paid is what they owed, under the name that the provider gave it, which is
+/// the same in all books.
+pub(super) fn receipts(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
+    // What is owed wrongly was said before.
+    let owed = owed(&evidence.log, &mut Vec::new());
+    let of = |trip| owed.iter().find(|((owes, _), _)| *owes == trip).map(|(_, amount)| amount);
+    for receipt in &evidence.receipts {
+        let shown_amount = (receipt.amount_minor, receipt.currency.clone());
+        let trip = TripId(receipt.trip);
+        let owes = of(trip).cloned().unwrap_or((0, receipt.currency.clone()));
+        if owes != shown_amount {
+            let (shown, owed) = (shown(&shown_amount), shown(&owes));
+            found.push(BookViolation::ReceiptDiffers { trip, shown, owed }.into());
+        }
+    }
+    check_references(evidence, found);
+    count(evidence.receipts.len())
+}
+
+fn check_references(evidence: &Evidence, found: &mut Vec<Violation>) {
+    let Some(provider) = &evidence.provider else { return };
+    let mut listed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for charge in provider {
+        listed.entry(&charge.reference).or_default().push(&charge.charge_id);
+    }
+    let mut compare = |book, trip: TripId, purpose: &str, shown: &str| {
+        // A charge that the provider does not list was said before.
+        let Some(ids) = listed.get(reference(trip, purpose).as_str()) else { return };
+        if !ids.contains(&shown) {
+            let (purpose, shown, listed) = (purpose.to_owned(), shown.to_owned(), ids.join(", "));
+            let differs = BookViolation::ReferenceDiffers { trip, purpose, book, shown, listed };
+            found.push(differs.into());
+        }
+    };
+    for entry in &evidence.log.riders {
+        if let Some(v1::rider_event::Kind::FareCharged(it)) = &entry.event.kind {
+            let shown = &it.provider_reference;
+            compare(Book::Log, trip_id(&it.trip_id), purpose(it.purpose()), shown);
+        }
+    }
+    for charge in evidence.books.iter().flat_map(|books| &books.ledger.charges) {
+        if let Some(shown) = &charge.settled_as {
+            compare(Book::Ledger, charge.trip, &charge.purpose, shown);
+        }
+    }
+    for receipt in &evidence.receipts {
+        if let Some(shown) = &receipt.provider_reference {
+            compare(Book::Receipt, TripId(receipt.trip), FARE, shown);
+        }
+    }
+}
+
 /// Every charge is posted once as owed, and once as settled where it is; and nothing else is posted.
 fn check_postings(ledger: &Ledger, found: &mut Vec<Violation>) {
     let mut debited: BTreeMap<(TripId, &str, &str), i64> = BTreeMap::new();

@@ -15,7 +15,7 @@ use crate::{
         evidence::Evidence,
         facts::{Bond, DriverFacts, pair_of},
         log::{Entry, Log, driver_id, offer_id, rider_id, trip_id},
-        violation::Violation,
+        violation::{BookViolation, Violation},
     },
     journal::Promise,
 };
@@ -32,14 +32,28 @@ pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
             missing,
         }));
     }
-    check_keys(&evidence.promises, found);
     count(evidence.promises.len())
 }
 
-/// One key makes one trip, however often it is sent.
-fn check_keys(promises: &[Promise], found: &mut Vec<Violation>) {
+/// One key makes one trip, however often it is sent, and is answered in one way.
+pub(super) fn keys(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
     let mut made: HashMap<(uuid::Uuid, &str), TripId> = HashMap::new();
-    for promise in promises.iter().filter(|promise| promise.path == "/v1/trips") {
+    let mut answered: HashMap<(uuid::Uuid, &str), &Promise> = HashMap::new();
+    for promise in evidence.promises.iter().filter(|promise| promise.path == "/v1/trips") {
+        let place = (promise.id, promise.key.as_str());
+        let before = *answered.entry(place).or_insert(promise);
+        if (before.status, &before.body) != (promise.status, &promise.body) {
+            let told = |it: &Promise| format!("{} {}", it.status, it.body);
+            found.push(
+                BookViolation::KeyAnsweredTwice {
+                    key: promise.key.clone(),
+                    rider: promise.id,
+                    first: told(before),
+                    second: told(promise),
+                }
+                .into(),
+            );
+        }
         let Some(second) = id::<TripId>(&promise.response, "trip_id") else { continue };
         let first = *made.entry((promise.id, &promise.key)).or_insert(second);
         if first != second {
@@ -47,6 +61,7 @@ fn check_keys(promises: &[Promise], found: &mut Vec<Violation>) {
             found.push(Violation::KeyMadeTwo { key, rider, first, second });
         }
     }
+    count(answered.len())
 }
 
 /// The log, arranged for looking things up.

@@ -1,5 +1,6 @@
 //! The audit must be able to fail: for every violation, a log that has it and nothing else wrong.
 
+mod books;
 mod histories;
 mod messages;
 mod money;

@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use crate::{
     audit::{
-        Books, Entry, Evidence, Ledger, LedgerCharge, Memory, OrderViolation, OutboxRow,
+        Books, Entry, Evidence, KeyRow, Ledger, LedgerCharge, Memory, OrderViolation, OutboxRow,
         PingEvidence, Posting, ProviderCharge, Verdict, Violation,
         facts::{Bond, DriverFacts, TripFacts, pair_of},
     },
-    journal::{PingTotals, Promise},
+    journal::{Attempt, PingTotals, Promise, Receipt},
 };
 
 pub(super) const TRIP: TripId = TripId(Uuid::from_u128(0x71));
@@ -196,6 +196,7 @@ impl Town {
         status: u16,
         response: Value,
     ) -> &mut Self {
+        self.attempted((role, id), path);
         self.evidence.promises.push(Promise {
             at: Timestamp::default(),
             role: role.to_owned(),
@@ -206,7 +207,21 @@ impl Town {
             request: Value::Null,
             status,
             replayed: false,
+            body: String::new(),
             response,
+        });
+        self
+    }
+
+    /// A phone begins to send a command.
+    pub(super) fn attempted(&mut self, (role, id): (&str, Uuid), path: &str) -> &mut Self {
+        self.evidence.attempts.push(Attempt {
+            at: Timestamp::default(),
+            role: role.to_owned(),
+            id,
+            method: "POST".to_owned(),
+            path: path.to_owned(),
+            key: "key-1".to_owned(),
         });
         self
     }
@@ -256,6 +271,17 @@ impl Town {
             )
             .driver(ANNA, released(TRIP, SECOND))
             .rider(charged(TRIP, FARE));
+        for step in ["arrive", "start"] {
+            town.attempted(("driver", ANNA.0), &self::step(TRIP, step));
+        }
+        town.evidence.receipts.push(Receipt {
+            at: Timestamp::default(),
+            id: RIDER.0,
+            trip: TRIP.0,
+            amount_minor: FARE,
+            currency: "SEK".to_owned(),
+            provider_reference: Some("ch_1".to_owned()),
+        });
         let charge = LedgerCharge {
             trip: TRIP,
             purpose: "fare".to_owned(),
@@ -267,6 +293,7 @@ impl Town {
         town.evidence.books = Some(Books {
             outbox: rows.map(|(entry, row)| outbox_row(row, entry)).collect(),
             ledger: Ledger { charges: vec![charge], postings: postings() },
+            keys: vec![KeyRow { rider: RIDER, key: "key-1".to_owned(), trip: Some(TRIP) }],
             ..Books::default()
         });
         town.evidence.provider = Some(vec![at_provider(TRIP, "fare", FARE)]);
@@ -384,6 +411,7 @@ pub(super) fn charged(trip: TripId, amount: i64) -> RiderKind {
         trip_id: trip.to_vec(),
         purpose: v1::ChargePurpose::Fare.into(),
         amount: Some(sek(amount)),
+        provider_reference: "ch_1".to_owned(),
         ..Default::default()
     })
 }

@@ -4,6 +4,8 @@ use common::id::TripId;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::Book;
+
 /// A book that does not agree with the log, or with another book.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, thiserror::Error)]
 #[serde(tag = "violation", rename_all = "snake_case")]
@@ -30,9 +32,17 @@ pub enum BookViolation {
     KeyAnsweredTwice { key: String, rider: Uuid, first: String, second: String },
     /// A request in the log that no phone of the journals has tried to make.
     #[error(
-        "trip `{trip}` of rider `{rider}` was asked for by no phone: {asked} keys, {trips} trips"
+        "trip `{trip}` of rider `{rider}` was asked for by no phone: {asked} keys were sent, {trips} trips came of them"
     )]
     NotAskedFor { trip: TripId, rider: Uuid, asked: u64, trips: u64 },
+    /// Something that only a person does, and no phone of the journals has tried to.
+    #[error("{stream} {sequence} (`{kind}`): {phone} never sent `{path}`")]
+    NotAttempted { stream: String, sequence: u64, kind: String, phone: String, path: String },
+    /// The provider's name for a charge is another one in two books.
+    #[error(
+        "the charge of trip `{trip}` ({purpose}) is `{shown}` in {book}, but {listed} at the provider"
+    )]
+    ReferenceDiffers { trip: TripId, purpose: String, book: Book, shown: String, listed: String },
     /// A receipt that says something else than the ledger and the log.
     #[error("the receipt of trip `{trip}` says {shown}, but {owed} is owed")]
     ReceiptDiffers { trip: TripId, shown: String, owed: String },
@@ -46,12 +56,14 @@ impl BookViolation {
         match self {
             Self::NotAskedFor { trip, .. }
             | Self::ReceiptDiffers { trip, .. }
+            | Self::ReferenceDiffers { trip, .. }
             | Self::PostingDiffers { trip, .. } => Some(*trip),
             Self::ProjectionDiffers { key, .. } => key.parse().ok(),
             Self::RowWithoutEvent { .. }
             | Self::EventWithoutRow { .. }
             | Self::RowDiffers { .. }
             | Self::RowsOutOfOrder { .. }
+            | Self::NotAttempted { .. }
             | Self::KeyAnsweredTwice { .. } => None,
         }
     }

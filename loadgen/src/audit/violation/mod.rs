@@ -51,6 +51,8 @@ pub enum Book {
     Ledger,
     /// The payment provider's list.
     Provider,
+    /// What the rider was shown.
+    Receipt,
 }
 
 impl fmt::Display for Book {
@@ -59,6 +61,7 @@ impl fmt::Display for Book {
             Self::Log => "the log",
             Self::Ledger => "the ledger",
             Self::Provider => "the provider's list",
+            Self::Receipt => "the rider's receipt",
         })
     }
 }

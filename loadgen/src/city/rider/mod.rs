@@ -238,7 +238,8 @@ impl Rider {
         let ended = Instant::now();
         while ended.elapsed() < RECEIPT_WITHIN {
             let answer = self.phone.ask(&format!("/v1/trips/{trip}/receipt"), PATIENCE).await?;
-            if answer.parse::<Receipt>().is_ok_and(|receipt| receipt.charged) {
+            if let Some(receipt) = answer.parse::<Receipt>().ok().filter(|it| it.charged) {
+                self.phone.journal().append(&receipt.noted(self.phone.id(), trip)).await?;
                 self.phone.pulse().took("completed to charged", ended.elapsed());
                 return Ok(());
             }
