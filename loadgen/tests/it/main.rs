@@ -13,3 +13,4 @@ mod dlq;
 mod payments;
 mod proxy;
 mod ride;
+mod scale_out;
