@@ -10,6 +10,7 @@
 mod audit;
 mod city;
 mod dlq;
+mod jetstream;
 mod payments;
 mod proxy;
 mod ride;

@@ -22,6 +22,8 @@ pub mod code {
     pub const STREAM_NAME_IN_USE: u64 = 10_058;
     /// No such stream.
     pub const NO_STREAM: u64 = 10_059;
+    /// The message is meant for another stream.
+    pub const STREAM_MISMATCH: u64 = 10_060;
     /// Another stream has some of these subjects.
     pub const SUBJECTS_OVERLAP: u64 = 10_065;
     /// Compare-and-set: somebody else was faster.
@@ -43,9 +45,7 @@ pub mod code {
     /// A consumer of that name has other settings.
     pub const CONSUMER_EXISTS: u64 = 10_148;
     /// Filters of one consumer overlap.
-    pub const FILTERS_OVERLAP: u64 = 10_136;
-    /// A consumer's filter is outside of its stream.
-    pub const FILTER_OUTSIDE: u64 = 10_093;
+    pub const FILTERS_OVERLAP: u64 = 10_138;
     /// A message's time to live is not one.
     pub const TTL_INVALID: u64 = 10_165;
     /// Messages of this stream live for ever.
@@ -60,6 +60,8 @@ pub mod code {
     pub const SCHEDULE_TTL_INVALID: u64 = 10_191;
     /// A schedule may only replace its own subject.
     pub const SCHEDULE_ROLLUP_INVALID: u64 = 10_192;
+    /// What the message would end is no schedule.
+    pub const SCHEDULER_INVALID: u64 = 10_212;
     /// A subject to compare, without a sequence to compare with.
     pub const EXPECTED_SUBJECT_INVALID: u64 = 10_193;
     /// Not the server's: the simulation does not know this feature.
@@ -173,6 +175,8 @@ pub enum Ended {
     Expired,
     /// It did not want to wait (404).
     NoMessages,
+    /// It did not want to wait, and earlier pulls already ask for more than there is (408).
+    OthersWait,
     /// It showed a pin that is no longer the owner's (423).
     WrongPin,
     /// There are too many pulls (409).

@@ -75,55 +75,98 @@ pub(super) fn rollup(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The schedule that ends with this message.
-pub(super) fn purged_schedule(headers: &HeaderMap) -> Option<&str> {
-    let next = text(headers, header::NATS_SCHEDULE_NEXT)?;
-    text(headers, header::NATS_SCHEDULER).filter(|_| next == PURGE)
+pub(super) fn scheduler(headers: &HeaderMap) -> Option<&str> {
+    text(headers, header::NATS_SCHEDULER)
 }
 
-/// How long the message lives: `None` for ever.
-pub(super) fn ttl(headers: &HeaderMap) -> Result<Option<Duration>, Refused> {
-    let invalid = || Refused::new(code::TTL_INVALID, "invalid per-message TTL");
-    text(headers, header::NATS_MESSAGE_TTL).map_or(Ok(None), |text| lifetime(text, invalid))
+/// What becomes of that schedule.
+pub(super) fn schedule_next(headers: &HeaderMap) -> Option<&str> {
+    text(headers, header::NATS_SCHEDULE_NEXT)
 }
 
-/// How long what a schedule fires lives, as the schedule says it.
-pub(super) fn schedule_ttl(headers: &HeaderMap) -> Option<&str> {
-    text(headers, header::NATS_SCHEDULE_TTL)
+/// How long a message says that it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    Unsaid,
+    ForEver,
+    Limited(Duration),
 }
 
-fn lifetime(text: &str, invalid: impl Fn() -> Refused) -> Result<Option<Duration>, Refused> {
-    if text == "never" {
-        return Ok(None);
+impl Lifetime {
+    pub(super) fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Unsaid | Self::ForEver => None,
+            Self::Limited(limit) => Some(limit),
+        }
     }
-    let seconds = text.strip_suffix('s').unwrap_or(text).parse::<u64>().map_err(|_| invalid())?;
-    if seconds == 0 && text.ends_with('s') {
-        return Err(invalid());
+}
+
+pub(super) fn ttl(headers: &HeaderMap) -> Result<Lifetime, Refused> {
+    let text = text(headers, header::NATS_MESSAGE_TTL).unwrap_or_default();
+    lifetime(text).ok_or_else(|| Refused::new(code::TTL_INVALID, "invalid per-message TTL"))
+}
+
+/// `5`, `90s`, `1h30m`, `never`. Whole seconds, and one at least.
+fn lifetime(text: &str) -> Option<Lifetime> {
+    match text {
+        "" => return Some(Lifetime::Unsaid),
+        "never" => return Some(Lifetime::ForEver),
+        _ => {}
     }
-    Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
+    let seconds = match text.parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => parts(text)?,
+    };
+    (seconds > 0).then(|| Lifetime::Limited(Duration::from_secs(seconds)))
+}
+
+fn parts(text: &str) -> Option<u64> {
+    let (mut total, mut number) = (0_u64, String::new());
+    for character in text.chars() {
+        let unit = match character {
+            '0'..='9' => {
+                number.push(character);
+                continue;
+            }
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            _ => return None,
+        };
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(unit)?)?;
+        number.clear();
+    }
+    number.is_empty().then_some(total)
+}
+
+/// Whether the message is meant to be a schedule, good or bad.
+pub(super) fn is_schedule(headers: &HeaderMap) -> bool {
+    text(headers, header::NATS_SCHEDULE).is_some_and(|pattern| !pattern.is_empty())
 }
 
 /// The schedule that the message is, if it is one.
 pub(super) fn schedule(headers: &HeaderMap) -> Result<Option<Schedule<'_>>, Refused> {
-    let Some(pattern) = text(headers, header::NATS_SCHEDULE) else { return Ok(None) };
+    let Some(pattern) = text(headers, header::NATS_SCHEDULE).filter(|it| !it.is_empty()) else {
+        return Ok(None);
+    };
     let invalid = || Refused::new(code::SCHEDULE_INVALID, "message schedules pattern is invalid");
     let Some(at) = pattern.strip_prefix(AT) else {
-        let recurs = pattern.starts_with('@') || pattern.split(' ').count() == 6;
+        let recurs = pattern.starts_with("@every ") || pattern.split(' ').count() == 6;
         return Err(if recurs { Refused::not_modelled(pattern) } else { invalid() });
     };
     let at = at.parse().map_err(|_| invalid())?;
-    let ttl = schedule_ttl(headers).map(|text| {
-        lifetime(text, || {
-            Refused::new(code::SCHEDULE_TTL_INVALID, "message schedules invalid per-message TTL")
-        })
-    });
-    let has_ttl = ttl.transpose()?.is_some();
+    let ttl = text(headers, header::NATS_SCHEDULE_TTL).unwrap_or_default();
+    let Some(ttl) = lifetime(ttl) else {
+        let why = "message schedules invalid per-message TTL";
+        return Err(Refused::new(code::SCHEDULE_TTL_INVALID, why));
+    };
     let target = text(headers, header::NATS_SCHEDULE_TARGET).unwrap_or_default();
-    Ok(Some(Schedule { at, target, has_ttl }))
+    Ok(Some(Schedule { at, target, has_ttl: ttl != Lifetime::Unsaid }))
 }
 
 /// The headers of what a schedule fires: the schedule's own, less what was meant for the schedule.
 pub(super) fn fired(scheduled: &HeaderMap, schedule: &str) -> HeaderMap {
-    let ttl = schedule_ttl(scheduled).map(ToOwned::to_owned);
+    let ttl = text(scheduled, header::NATS_SCHEDULE_TTL).map(ToOwned::to_owned);
     let mut headers = HeaderMap::new();
     for (name, values) in scheduled.iter() {
         let text: &str = name.as_ref();

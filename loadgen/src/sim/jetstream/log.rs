@@ -72,14 +72,9 @@ impl Log {
         self.last
     }
 
-    /// The first message's sequence, or the one that the next message gets. A stream that never
-    /// had a message says 0.
+    /// The first message's sequence, or the one that the next message gets.
     pub(super) fn first(&self) -> u64 {
-        match self.held.keys().next() {
-            Some(first) => *first,
-            None if self.last == 0 => 0,
-            None => self.last + 1,
-        }
+        self.held.keys().next().copied().unwrap_or(self.last + 1)
     }
 
     pub(super) fn get(&self, sequence: u64) -> Option<&Arc<Message>> {

@@ -1,6 +1,35 @@
 //! A JetStream of one broker in virtual time: synchronous, without threads, clocks or chance, so that
-//! the same calls give the same answers. What it answers is compared with the real server by the
-//! differential test (`loadgen/tests/it/jetstream.rs`).
+//! the same calls give the same answers. It takes the configurations that the real server gets, and
+//! headers mean what they mean there. `loadgen/tests/it/jetstream` does random operations to it and
+//! to a real nats-server 2.15.1 and compares every answer, delivery, republished message and state
+//! (`JETSTREAM_OPERATIONS=20000` for a long run, `JETSTREAM_SEED=7` for one seed).
+//!
+//! What the real server does that one may not expect; each was found or confirmed by that test:
+//! - A single node checks in this order: stream, TTL allowed, compare-and-set, schedule, end of a
+//!   schedule, duplicate, rollup, room, TTL valid, limits of the stream. So a repeated publish with
+//!   its old expectation is refused with 10071; a group of three looks for duplicates first.
+//! - A publish that ends a schedule which is not there is stored all the same; one that names
+//!   a message which is no schedule, or its own subject, is refused with 10212.
+//! - No timer fires earlier than 250 ms after it was set or the server was started.
+//! - The server notices that its account is full one message late (10023), and a timer that came due
+//!   meanwhile is not tried again before a restart, although others fire once there is room again.
+//! - A bare nak is queued in memory only: after a restart, or after any purge that touches the
+//!   consumer's subjects (even one that finds nothing), it waits for the rest of its ack wait.
+//! - A message that used up its tries is noticed when it would be handed out once more, so the
+//!   advisory waits for a pull; with one try alone it comes when the ack wait is over.
+//! - A purge of what an owner has in hand wakes nobody: the next message waits for the next pull,
+//!   publish or expiry of a pull. A purge that finds one message tells consumers the purge's filter
+//!   for its subject, so that a consumer of several filters goes on counting it as unread.
+//! - A consumer's state is written every 100 ms at most: a `kill -9` forgets the last acks.
+//!
+//! Not modelled, and refused as such where it can be asked for: mirrors, sources, subject transforms,
+//! interest retention, counters, batches, rollups of whole streams, recurring schedules, sampling,
+//! push and ordered consumers (views read with [`SimJetStream::next`] and
+//! [`SimJetStream::last_per_subject`]), ack policies but explicit, backoff lists, overflow and
+//! prioritized groups, pausing, resetting or changing a consumer, heartbeats of pulls, advisories but
+//! of used-up tries, the server's own limits on sizes. Not compared: wall times, how far a consumer
+//! looked past messages that it does not read, what a purge does to a message in hand while the
+//! server's threads race for it, `kill -9`, three nodes.
 
 mod answer;
 mod consumer;
@@ -46,7 +75,7 @@ pub struct Options {
     pub replicas: Replicas,
     /// What all streams may take together.
     pub max_file_bytes: Option<u64>,
-    /// How long after its time a timer fires; the real server takes up to a quarter of a second.
+    /// How much later than it has to a timer fires.
     pub timer_lateness: Duration,
 }
 
@@ -137,12 +166,12 @@ impl SimJetStream {
     }
 
     fn store(&mut self, incoming: Incoming) -> Result<Acknowledged, PublishError> {
-        let (now, room, replicas) = (self.now, self.room(), self.options.replicas);
+        let (now, is_full, replicas) = (self.now, self.is_full(), self.options.replicas);
         let takes = |stream: &&mut Stream| stream.takes(&incoming.subject);
         let Some(stream) = self.streams.values_mut().find(takes) else {
             return Err(PublishError::NoStream);
         };
-        Ok(stream.publish(now, incoming, replicas, room, &mut self.effects)?)
+        Ok(stream.publish(now, incoming, replicas, is_full, &mut self.effects)?)
     }
 
     /// Advisories are messages like others: a stream may capture them.
@@ -156,11 +185,15 @@ impl SimJetStream {
         }
     }
 
-    /// What the account has left.
+    /// What all streams hold together, in bytes.
     #[must_use]
-    pub fn room(&self) -> Option<u64> {
-        let held: u64 = self.streams.values().map(|stream| stream.log.bytes()).sum();
-        self.options.max_file_bytes.map(|max| max.saturating_sub(held))
+    pub fn held_bytes(&self) -> u64 {
+        self.streams.values().map(|stream| stream.log.bytes()).sum()
+    }
+
+    /// The server notices that it is full when it holds more than it may: one message late.
+    fn is_full(&self) -> bool {
+        self.options.max_file_bytes.is_some_and(|max| max < self.held_bytes())
     }
 
     /// Changes what all streams may take together: an account that is full, and one that is not
@@ -174,11 +207,11 @@ impl SimJetStream {
         while let Some(at) = self.next_wake().filter(|at| *at <= now) {
             self.now = self.now.max(at);
             let (at, lateness) = (self.now, self.options.timer_lateness);
-            let (room, replicas) = (self.room(), self.options.replicas);
+            let (is_full, replicas) = (self.is_full(), self.options.replicas);
             let wakes =
                 |stream: &&mut Stream| stream.wakes_at(lateness).is_some_and(|wake| wake <= at);
             for stream in self.streams.values_mut().filter(wakes) {
-                stream.wake(at, lateness, replicas, room, &mut self.effects);
+                stream.wake(at, lateness, replicas, is_full, &mut self.effects);
             }
             self.advise();
         }
@@ -364,9 +397,23 @@ impl SimJetStream {
     ///
     /// # Errors
     /// When there is no such consumer.
-    pub fn consumer_state(&self, stream: &str, consumer: &str) -> Result<ConsumerState, Refused> {
+    pub fn consumer_state(
+        &mut self,
+        stream: &str,
+        consumer: &str,
+    ) -> Result<ConsumerState, Refused> {
+        let (stream, _) = self.parts(stream)?;
+        let reads = stream.consumers.get_mut(consumer).ok_or_else(no_consumer)?;
+        Ok(reads.state(&stream.log))
+    }
+
+    /// The messages that a consumer handed out and that were not answered, in order.
+    ///
+    /// # Errors
+    /// When there is no such consumer.
+    pub fn in_hand(&self, stream: &str, consumer: &str) -> Result<Vec<u64>, Refused> {
         let reads = self.stream(stream)?.consumers.get(consumer).ok_or_else(no_consumer)?;
-        Ok(reads.state())
+        Ok(reads.in_hand().collect())
     }
 
     fn stream(&self, stream: &str) -> Result<&Stream, Refused> {

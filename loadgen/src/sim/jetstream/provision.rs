@@ -101,7 +101,11 @@ fn check(config: &Config) -> Result<(), Refused> {
     }
     if config.allow_message_schedules && config.discard == DiscardPolicy::New {
         // A timer that cannot be stored when it fires would be lost.
-        let why = "message schedules can not be used with discard new";
+        let why = "message scheduling cannot use discard new";
+        return Err(Refused::new(code::INVALID_STREAM, why));
+    }
+    if config.discard_new_per_subject && config.max_messages_per_subject <= 0 {
+        let why = "discard new per subject requires max msgs per subject > 0";
         return Err(Refused::new(code::INVALID_STREAM, why));
     }
     Ok(())

@@ -51,10 +51,11 @@ impl Schedules {
         }
     }
 
-    /// After a restart every timer is tried again.
-    pub(super) fn unstick(&mut self) {
+    /// After a restart every timer is tried again, none before `earliest`.
+    pub(super) fn restarted(&mut self, earliest: Timestamp) {
         for timer in self.by_subject.values_mut() {
             timer.is_stuck = false;
+            timer.at = timer.at.max(earliest);
         }
     }
 }

@@ -86,6 +86,8 @@ impl Consumer {
             }
             None => {
                 self.next = self.next.max(log.last() + 1);
+                self.unread = 0;
+                self.counted = log.last();
                 Next::End
             }
         }

@@ -75,6 +75,8 @@ pub(super) struct Consumer {
     queue: VecDeque<u64>,
     /// How many messages it has not read yet.
     unread: u64,
+    /// Up to here messages are in that number.
+    counted: u64,
     check_at: Option<Timestamp>,
     waiting: VecDeque<Waiting>,
     pin: Option<Pinned>,
@@ -93,7 +95,7 @@ impl Consumer {
         let next = match config.deliver_policy {
             DeliverPolicy::New => log.last() + 1,
             DeliverPolicy::ByStartSequence { start_sequence } => start_sequence,
-            _ => log.first().max(1),
+            _ => log.first(),
         };
         let is_pinned = config.priority_policy == PriorityPolicy::PinnedClient;
         let pin_timeout =
@@ -114,6 +116,7 @@ impl Consumer {
             again: BTreeMap::new(),
             queue: VecDeque::new(),
             unread: 0,
+            counted: 0,
             check_at: None,
             waiting: VecDeque::new(),
             pin: None,
@@ -121,13 +124,14 @@ impl Consumer {
             config: config.clone(),
             filters,
         };
-        consumer.unread = consumer.count_unread(log);
+        consumer.count_unread(log);
         Ok(consumer)
     }
 
-    fn count_unread(&self, log: &Log) -> u64 {
+    fn count_unread(&mut self, log: &Log) {
         let unread = log.range(self.next..).filter(|message| self.reads(&message.subject)).count();
-        u64::try_from(unread).unwrap_or(u64::MAX)
+        self.unread = u64::try_from(unread).unwrap_or(u64::MAX);
+        self.counted = log.last();
     }
 
     fn reads(&self, name: &str) -> bool {
@@ -149,7 +153,9 @@ impl Consumer {
         if !self.reads(&message.subject) {
             return;
         }
-        self.unread += 1;
+        if self.counted < message.sequence {
+            self.unread += 1;
+        }
         if self.next <= message.sequence && !self.waiting.is_empty() {
             self.deliver(now, log, effects);
         }
@@ -163,43 +169,62 @@ impl Consumer {
         log: &Log,
         effects: &mut Effects,
     ) {
-        if self.next <= message.sequence && self.reads(&message.subject) {
+        self.uncount(message.sequence, &message.subject);
+        self.let_go(now, message.sequence, log, effects);
+    }
+
+    /// A message that it may not have read is gone. Where a purge found only one, the server takes
+    /// the purge's filter for the message's subject.
+    pub(super) fn uncount(&mut self, sequence: u64, subject: &str) {
+        let is_read = self.filters.is_empty()
+            || self.filters.iter().any(|mine| subject::is_subset(subject, mine));
+        if self.next <= sequence && is_read {
             self.unread = self.unread.saturating_sub(1);
-        }
-        if self.pending.contains_key(&message.sequence) {
-            self.settle(now, message.sequence, log, effects);
         }
     }
 
-    /// Messages were purged. What was to be handed out again is forgotten until its wait is over,
-    /// whether it was purged or not.
-    pub(super) fn purged(
+    /// A message that it may have in hand is gone.
+    pub(super) fn let_go(
         &mut self,
         now: Timestamp,
-        filter: &str,
+        sequence: u64,
         log: &Log,
         effects: &mut Effects,
     ) {
-        let first_left = log.sequences(filter).first().copied();
-        let is_all_mine = self.filters.is_empty()
-            || self.filters.iter().any(|mine| mine == filter || subject::is_subset(mine, filter));
-        let is_part = !is_all_mine && self.reads(filter);
-        if is_all_mine || is_part {
-            let start = if is_part { log.first() } else { first_left.unwrap_or(0) };
-            let start = if start == 0 && !is_part { log.last() + 1 } else { start };
-            self.forget(now, start, is_part.then_some(log));
+        if self.pending.contains_key(&sequence) {
+            self.settle(now, sequence, log, effects);
         }
-        self.unread = self.count_unread(log);
-        if !self.waiting.is_empty() && is_all_mine {
-            self.deliver(now, log, effects);
+    }
+
+    /// Several messages were purged: it counts anew what it has not read.
+    pub(super) fn recount(&mut self, log: &Log) {
+        self.count_unread(log);
+    }
+
+    /// The messages that are handed out and not answered.
+    pub(super) fn in_hand(&self) -> impl Iterator<Item = u64> {
+        self.pending.keys().copied()
+    }
+
+    /// A purge was asked for. What was to be handed out again is forgotten until its wait is over,
+    /// whether it was purged or not; and nobody is woken, so that the next message waits for the
+    /// next pull or publish.
+    pub(super) fn purged(&mut self, now: Timestamp, filter: &str, log: &Log) {
+        let is_covered = |mine: &String| mine == filter || subject::is_subset(mine, filter);
+        let is_touched = |mine: &String| subject::overlap(mine, filter);
+        if !self.filters.is_empty() && self.filters.iter().all(is_covered) {
+            let first_left = log.sequences(filter).first().copied();
+            self.forget(now, first_left.unwrap_or(log.last() + 1), None);
+        } else if self.filters.is_empty() || self.filters.iter().any(is_touched) {
+            self.forget(now, log.first(), Some(log));
         }
     }
 
     fn forget(&mut self, now: Timestamp, start: u64, part_of: Option<&Log>) {
         self.next = self.next.max(start);
         if self.ack_floor.stream < start {
-            self.ack_floor.stream = start.saturating_sub(1);
-            let floor = self.ack_floor.stream;
+            let floor = start.saturating_sub(1);
+            self.ack_floor.stream = floor;
             let is_gone = |sequence: &u64| {
                 *sequence <= floor || part_of.is_some_and(|log| log.get(*sequence).is_none())
             };
@@ -207,6 +232,7 @@ impl Consumer {
             for sequence in gone {
                 if let Some(pending) = self.pending.remove(&sequence) {
                     self.ack_floor.consumer = self.ack_floor.consumer.max(pending.delivered);
+                    self.ack_floor.stream = self.ack_floor.stream.max(sequence);
                 }
                 self.again.remove(&sequence);
             }
@@ -282,13 +308,6 @@ fn check(config: &pull::Config, filters: &[String], stream: &Stream) -> Result<(
     if filters.iter().enumerate().any(clash) {
         let why = "consumer subject filters cannot overlap";
         return Err(Refused::new(code::FILTERS_OVERLAP, why));
-    }
-    let is_inside = |filter: &String| {
-        stream.config.subjects.iter().any(|subjects| subject::overlap(filter, subjects))
-    };
-    if !filters.iter().all(is_inside) {
-        let why = "consumer filter subject is not a valid subset of the interest subjects";
-        return Err(Refused::new(code::FILTER_OUTSIDE, why));
     }
     if is_queue {
         check_queue(config, filters, stream)?;

@@ -115,13 +115,17 @@ impl Saved {
 }
 
 impl Consumer {
-    /// What the server says of it.
-    pub(crate) fn state(&self) -> ConsumerState {
+    /// What the server says of it. Being asked, it looks whether what it counted can be.
+    pub(crate) fn state(&mut self, log: &Log) -> ConsumerState {
+        let left = (log.last() + 1).saturating_sub(self.next);
+        let held = u64::try_from(log.len()).unwrap_or(u64::MAX);
+        self.unread = self.unread.min(held).min(left);
         ConsumerState {
             delivered: self.saved.current.delivered,
             ack_floor: self.saved.current.ack_floor,
             ack_pending: self.pending.len(),
-            redelivered: self.again.len(),
+            // Where there is one try alone the server does not speak of others.
+            redelivered: if self.deliver_max == Some(1) { 0 } else { self.again.len() },
             pending: self.unread,
             waiting: self.waiting.len(),
         }
@@ -163,7 +167,7 @@ impl Consumer {
         }
         let first = log.first();
         self.again.retain(|sequence, _| first <= *sequence);
-        self.unread = self.count_unread(log);
+        self.count_unread(log);
         let soon = self.ack_wait.min(RESTART_CHECK) + super::CHECK_SLACK;
         self.check_at = (!self.pending.is_empty()).then(|| now.plus(soon));
     }

@@ -72,6 +72,13 @@ impl Consumer {
         if pull.no_wait && pull.expires.is_none() && left == 0 {
             return self.end(pull.reader, Ended::NoMessages, effects);
         }
+        if pull.no_wait && left > 0 {
+            self.end_pulls(now, false, effects);
+            let asked: u64 = self.waiting.iter().map(|waiting| u64::from(waiting.left)).sum();
+            if left < asked {
+                return self.end(pull.reader, Ended::OthersWait, effects);
+            }
+        }
         if self.waiting.len() >= WAITING_MAX {
             return self.end(pull.reader, Ended::TooMany, effects);
         }
@@ -98,9 +105,8 @@ impl Consumer {
 
     /// Takes the pin from whoever has it.
     pub(crate) fn unpin(&mut self, now: Timestamp, log: &Log, effects: &mut Effects) {
-        if self.pin.take().is_some() {
-            self.deliver(now, log, effects);
-        }
+        self.pin = None;
+        self.deliver(now, log, effects);
     }
 
     /// The reader that the next message goes to, if there is one; its pull is used up by one.

@@ -4,10 +4,12 @@
 use async_nats::{HeaderMap, jetstream::stream::DiscardPolicy};
 use common::clock::Timestamp;
 
-use super::{Accepted, Incoming, Stream, limit};
+use super::{Accepted, Incoming, Stream, Verdict, limit};
 use crate::sim::jetstream::{
+    Replicas,
     answer::{Refused, code},
-    instruction, subject,
+    instruction::{self, Lifetime},
+    subject,
 };
 
 impl Stream {
@@ -18,28 +20,71 @@ impl Stream {
         self.ids.get(id).map(|(sequence, _)| *sequence)
     }
 
-    pub(super) fn accept(&self, incoming: &Incoming) -> Result<Accepted, Refused> {
+    /// What the headers ask for; `duplicate` is where a message of the same id is. A single node
+    /// looks for duplicates after it has compared sequences, a group of three before.
+    pub(super) fn accept(
+        &self,
+        incoming: &Incoming,
+        duplicate: Option<u64>,
+        replicas: Replicas,
+    ) -> Result<Verdict, Refused> {
         let headers = &incoming.headers;
         instruction::check_modelled(headers)?;
         if instruction::expected_stream(headers).is_some_and(|name| name != self.config.name) {
-            return Err(Refused::new(10_060, "expected stream does not match"));
+            return Err(Refused::new(code::STREAM_MISMATCH, "expected stream does not match"));
         }
         let lives = instruction::ttl(headers);
-        if !self.config.allow_message_ttl && !matches!(lives, Ok(None)) {
+        if !self.config.allow_message_ttl && !matches!(lives, Ok(Lifetime::Unsaid) | Err(_)) {
             return Err(Refused::new(code::TTL_DISABLED, "per-message TTL is disabled"));
         }
-        let lives = lives?;
+        if let (Some(sequence), Replicas::Three) = (duplicate, replicas) {
+            lives?;
+            return Ok(Verdict::Duplicate(sequence));
+        }
         self.compare(incoming)?;
         let schedule = self.check_schedule(incoming)?;
-        let replaces = match instruction::rollup(headers) {
-            None => schedule.is_some(),
-            Some(_) if !self.allows_rollup() => {
-                return Err(Refused::new(code::ROLLUP_FAILED, "rollup not permitted"));
-            }
-            Some(instruction::ROLLUP_SUBJECT) => true,
-            Some(other) => return Err(Refused::not_modelled(other)),
+        self.check_end_of_schedule(incoming)?;
+        if let Some(sequence) = duplicate {
+            return Ok(Verdict::Duplicate(sequence));
+        }
+        let replaces = self.check_rollup(incoming, schedule.is_some())?;
+        Ok(Verdict::Accepted(Accepted { lives, schedule, replaces, bytes: 0 }))
+    }
+
+    fn check_rollup(&self, incoming: &Incoming, is_schedule: bool) -> Result<bool, Refused> {
+        let failed = |why: &str| Err(Refused::new(code::ROLLUP_FAILED, why));
+        match instruction::rollup(&incoming.headers) {
+            None => Ok(is_schedule),
+            Some(_) if !self.allows_rollup() => failed("rollup not permitted"),
+            Some(instruction::ROLLUP_SUBJECT) => Ok(true),
+            Some("all") => Err(Refused::not_modelled("rollup of a whole stream")),
+            Some(other) => failed(&format!("rollup value invalid: \"{other}\"")),
+        }
+    }
+
+    /// A message that ends a schedule names it, and it is one, if there is anything.
+    fn check_end_of_schedule(&self, incoming: &Incoming) -> Result<(), Refused> {
+        let invalid =
+            || Err(Refused::new(code::SCHEDULER_INVALID, "message schedules invalid scheduler"));
+        let scheduler = instruction::scheduler(&incoming.headers).filter(|it| !it.is_empty());
+        let Some(next) = instruction::schedule_next(&incoming.headers).filter(|it| !it.is_empty())
+        else {
+            return if scheduler.is_some() { invalid() } else { Ok(()) };
         };
-        Ok(Accepted { lives, schedule, replaces })
+        if !self.config.allow_message_schedules {
+            return Err(schedules_disabled());
+        }
+        let Some(schedule) = scheduler.filter(|_| next == instruction::PURGE) else {
+            return invalid();
+        };
+        let is_schedule = match self.log.get(self.log.last_of(schedule)) {
+            Some(message) => instruction::is_schedule(&message.headers),
+            None => true,
+        };
+        if schedule == incoming.subject || !subject::is_literal(schedule) || !is_schedule {
+            return invalid();
+        }
+        Ok(())
     }
 
     fn allows_rollup(&self) -> bool {
@@ -68,11 +113,10 @@ impl Stream {
     }
 
     fn check_schedule(&self, incoming: &Incoming) -> Result<Option<Timestamp>, Refused> {
-        let schedule = instruction::schedule(&incoming.headers);
-        if !self.config.allow_message_schedules && !matches!(schedule, Ok(None)) {
-            return Err(Refused::new(code::SCHEDULES_DISABLED, "message schedules is disabled"));
+        if !self.config.allow_message_schedules && instruction::is_schedule(&incoming.headers) {
+            return Err(schedules_disabled());
         }
-        let Some(schedule) = schedule? else { return Ok(None) };
+        let Some(schedule) = instruction::schedule(&incoming.headers)? else { return Ok(None) };
         if schedule.has_ttl && !self.config.allow_message_ttl {
             return Err(Refused::new(code::TTL_DISABLED, "per-message TTL is disabled"));
         }
@@ -115,4 +159,8 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+fn schedules_disabled() -> Refused {
+    Refused::new(code::SCHEDULES_DISABLED, "message schedules is disabled")
 }

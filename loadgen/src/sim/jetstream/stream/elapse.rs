@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::{header, jetstream::stream::PersistenceMode};
 use common::clock::Timestamp;
 
-use super::{DUPLICATE_WINDOW, Incoming, Stream};
+use super::{DUPLICATE_WINDOW, Incoming, Stream, TIMER_PAUSE};
 use crate::sim::jetstream::{Effects, Replicas, instruction};
 
 impl Stream {
@@ -30,7 +30,7 @@ impl Stream {
         now: Timestamp,
         lateness: Duration,
         replicas: Replicas,
-        room: Option<u64>,
+        is_full: bool,
         effects: &mut Effects,
     ) {
         while let Some((at, sequence)) = self.log.expires_next()
@@ -41,7 +41,7 @@ impl Stream {
         while self.oldest_ends().is_some_and(|at| at <= now) {
             self.remove(now, self.log.first(), effects);
         }
-        self.fire(now, lateness, replicas, room, effects);
+        self.fire(now, lateness, replicas, is_full, effects);
         for consumer in self.consumers.values_mut() {
             if consumer.wakes_at().is_some_and(|at| at <= now) {
                 consumer.wake(now, &self.log, effects);
@@ -54,7 +54,7 @@ impl Stream {
         now: Timestamp,
         lateness: Duration,
         replicas: Replicas,
-        mut room: Option<u64>,
+        is_full: bool,
         effects: &mut Effects,
     ) {
         for sequence in self.schedules.due(now, lateness) {
@@ -66,13 +66,8 @@ impl Stream {
                 headers: instruction::fired(&schedule.headers, &subject),
                 payload: schedule.payload.clone(),
             };
-            let before = self.log.bytes();
-            match self.publish(now, fired, replicas, room, effects) {
-                Ok(_) => {
-                    let taken = self.log.bytes().saturating_sub(before);
-                    room = room.map(|room| room.saturating_sub(taken));
-                }
-                Err(_) => self.schedules.stick(&subject),
+            if self.publish(now, fired, replicas, is_full, effects).is_err() {
+                self.schedules.stick(&subject);
             }
         }
     }
@@ -97,7 +92,7 @@ impl Stream {
                 self.ids.insert(id.to_owned(), (message.sequence, message.published));
             }
         }
-        self.schedules.unstick();
+        self.schedules.restarted(now.plus(TIMER_PAUSE));
         for consumer in self.consumers.values_mut() {
             consumer.started(now, &self.log);
         }

@@ -3,7 +3,10 @@
 mod accept;
 mod elapse;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use async_nats::{
     HeaderMap, header,
@@ -16,12 +19,14 @@ use super::{
     Effects, Replicas,
     answer::{Acknowledged, Message, Output, Refused, code},
     consumer::Consumer,
-    instruction,
+    instruction::{self, Lifetime},
     log::{self, Log, StreamState},
     schedule::Schedules,
     subject,
 };
 
+/// No timer fires earlier after it was set, or after the broker was started.
+pub(super) const TIMER_PAUSE: Duration = Duration::from_millis(250);
 /// Where the configuration leaves it open.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
@@ -44,9 +49,18 @@ pub(super) struct Incoming {
 
 /// What a message's headers were found to mean before it is stored.
 struct Accepted {
-    lives: Option<Duration>,
+    /// An invalid one is refused last of all.
+    lives: Result<Lifetime, Refused>,
     schedule: Option<Timestamp>,
+    /// Whether it replaces what its subject had.
     replaces: bool,
+    bytes: u64,
+}
+
+enum Verdict {
+    Accepted(Accepted),
+    /// A message of the same id is there already.
+    Duplicate(u64),
 }
 
 impl Stream {
@@ -72,33 +86,36 @@ impl Stream {
         self.config.retention == RetentionPolicy::WorkQueue
     }
 
-    /// Stores a message, or says why not. `room` is what the account has left.
+    /// Stores a message, or says why not. `is_full`: the account
+    /// holds more than it may.
     pub(super) fn publish(
         &mut self,
         now: Timestamp,
         incoming: Incoming,
         replicas: Replicas,
-        room: Option<u64>,
+        is_full: bool,
         effects: &mut Effects,
     ) -> Result<Acknowledged, Refused> {
         let stream = self.config.name.clone();
         let duplicate = self.first_of_id(now, &incoming.headers);
-        let answer = |sequence| Acknowledged { stream, sequence, duplicate: duplicate.is_some() };
-        // One node compares first; a group of three looks for duplicates first.
-        let accepted = match (duplicate, replicas) {
-            (Some(sequence), Replicas::Three) => return Ok(answer(sequence)),
-            (Some(sequence), Replicas::One) => {
-                self.accept(&incoming)?;
-                return Ok(answer(sequence));
+        let mut accepted = match self.accept(&incoming, duplicate, replicas)? {
+            Verdict::Accepted(accepted) => accepted,
+            Verdict::Duplicate(sequence) => {
+                return Ok(Acknowledged { stream, sequence, duplicate: true });
             }
-            (None, _) => self.accept(&incoming)?,
         };
-        let size = log::size(&incoming.subject, &incoming.headers, &incoming.payload);
-        if room.is_some_and(|room| room < size) {
+        let mut incoming = incoming;
+        if accepted.schedule.is_some() {
+            incoming.headers.insert(header::NATS_ROLLUP, instruction::ROLLUP_SUBJECT);
+        }
+        accepted.bytes = log::size(&incoming.subject, &incoming.headers, &incoming.payload);
+        if is_full {
             return Err(Refused::new(code::INSUFFICIENT_RESOURCES, "insufficient resources"));
         }
-        self.check_discard(&incoming, size)?;
-        Ok(answer(self.store(now, incoming, &accepted, effects)))
+        let lives = std::mem::replace(&mut accepted.lives, Ok(Lifetime::Unsaid))?.limit();
+        self.check_discard(&incoming, accepted.bytes)?;
+        let sequence = self.store(now, incoming, &accepted, lives, effects);
+        Ok(Acknowledged { stream, sequence, duplicate: false })
     }
 
     fn store(
@@ -106,28 +123,26 @@ impl Stream {
         now: Timestamp,
         incoming: Incoming,
         accepted: &Accepted,
+        lives: Option<Duration>,
         effects: &mut Effects,
     ) -> u64 {
-        let Incoming { subject, mut headers, payload } = incoming;
-        if accepted.replaces {
-            headers.insert(header::NATS_ROLLUP, instruction::ROLLUP_SUBJECT);
-        }
+        let Incoming { subject, headers, payload } = incoming;
         let (sequence, before) = (self.log.next(), self.log.last_of(&subject));
         if let Some(id) = instruction::message_id(&headers) {
             self.ids.insert(id.to_owned(), (sequence, now));
         }
-        let size = log::size(&subject, &headers, &payload);
         let message = Message { subject, sequence, published: now, headers, payload };
         self.republish(&message, before, effects);
-        self.log.push(message.clone(), size, accepted.lives);
+        self.log.push(message.clone(), accepted.bytes, lives);
         if let Some(at) = accepted.schedule {
-            self.schedules.set(&message.subject, sequence, at);
+            self.schedules.set(&message.subject, sequence, at.max(now.plus(TIMER_PAUSE)));
         }
         if accepted.replaces {
-            let replaced = self.log.sequences(&message.subject);
-            self.purge_all(now, &message.subject, replaced.range(..sequence), effects);
+            let mut replaced = self.log.sequences(&message.subject);
+            replaced.remove(&sequence);
+            self.purge_all(now, &message.subject, &replaced, effects);
         }
-        if let Some(schedule) = instruction::purged_schedule(&message.headers) {
+        if let Some(schedule) = instruction::scheduler(&message.headers) {
             let ended = self.log.sequences(schedule);
             self.purge_all(now, schedule, &ended, effects);
         }
@@ -190,23 +205,28 @@ impl Stream {
         u64::try_from(gone.len()).unwrap_or(u64::MAX)
     }
 
-    fn purge_all<'a>(
+    fn purge_all(
         &mut self,
         now: Timestamp,
         filter: &str,
-        gone: impl IntoIterator<Item = &'a u64>,
+        gone: &BTreeSet<u64>,
         effects: &mut Effects,
     ) {
-        let mut is_any = false;
         for sequence in gone {
             if let Some(message) = self.log.remove(*sequence) {
                 self.schedules.removed(&message.subject, *sequence);
-                is_any = true;
             }
         }
-        if is_any {
-            for consumer in self.consumers.values_mut() {
-                consumer.purged(now, filter, &self.log, effects);
+        let only = gone.first().filter(|_| gone.len() == 1);
+        for consumer in self.consumers.values_mut() {
+            match only {
+                Some(only) => consumer.uncount(*only, filter),
+                None if gone.is_empty() => {}
+                None => consumer.recount(&self.log),
+            }
+            consumer.purged(now, filter, &self.log);
+            if let Some(only) = only {
+                consumer.let_go(now, *only, &self.log, effects);
             }
         }
     }
