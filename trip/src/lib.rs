@@ -76,6 +76,7 @@ pub async fn serve(
             commands::run(&nats, store.clone(), shutdown.clone()),
             consumers::run(&nats, reactions, shutdown.clone()),
             consumer::read_advisories(&nats, shutdown.clone()),
+            consumer::watch_lag(&nats, shutdown.clone()),
             ordered.run(&nats, shutdown.clone()),
             timer::sweep(&nats, store, timer::SWEEP_EVERY, shutdown.clone()),
             dispatch::run(&nats, config.dispatch, inspector, shutdown.clone()),

@@ -4,6 +4,7 @@
 mod advisories;
 mod config;
 pub mod dead;
+mod lag;
 mod patience;
 mod replay;
 mod share;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     advisories::run as read_advisories,
     config::{ConsumerConfig, RETRY_FIRST_MS},
+    lag::watch as watch_lag,
     share::Share,
     verdict::{Class, UnknownClass, Verdict, verdict},
 };

@@ -34,6 +34,21 @@ pub static CONSUMER_FAILURES: Counter =
 pub static CONSUMER_DEAD_LETTERS: Counter =
     Counter::new("consumer_dead_letters_total", "Messages that went to the dead-letter queue.");
 
+/// Messages that a consumer has not been given yet, of all its partitions: `consumer`.
+pub static CONSUMER_PENDING: Gauge =
+    Gauge::new("consumer_pending", "Messages that a consumer has not been given yet.");
+/// Messages given to a consumer and not acknowledged: `consumer`.
+pub static CONSUMER_IN_HAND: Gauge =
+    Gauge::new("consumer_in_hand", "Messages given to a consumer and not acknowledged.");
+/// Those of them that were given more than once: `consumer`.
+pub static CONSUMER_REDELIVERED: Gauge = Gauge::new(
+    "consumer_redelivered",
+    "Messages given to a consumer more than once and not acknowledged.",
+);
+/// Letters of which something has to become.
+pub static DLQ_DEPTH: Gauge =
+    Gauge::new("dlq_depth", "Dead letters that nobody has replayed with success or discarded.");
+
 /// Pings answered with "stored".
 pub static PINGS_ACCEPTED: Counter =
     Counter::new("pings_accepted_total", "Pings that the stream acknowledged.");

@@ -1,5 +1,6 @@
 //! The loops against a real broker: order, tries, dead letters, take-over, hand-over.
 
+mod kinds;
 mod lanes;
 mod poison;
 mod sharing;
