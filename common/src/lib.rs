@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod money;
 pub mod nats;
 pub mod ping;
+pub mod planted;
 pub mod problem;
 pub mod scan;
 pub mod shutdown;

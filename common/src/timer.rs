@@ -17,6 +17,7 @@ use crate::{
     event_store::{Cause, EventStore, ExecuteError},
     id::EventId,
     nats::Nats,
+    planted::{self, Planted},
     view::{self, CaughtUp, Start, Stored, ViewSpec},
 };
 use prost::Message as _;
@@ -133,6 +134,9 @@ impl<D: Recorder> Sweeper<D> {
     }
 
     fn overdue(&self) -> Vec<(Uuid, v1::Timer)> {
+        if planted::is_on(Planted::SweeperOff) {
+            return Vec::new();
+        }
         let now = self.store.port().clock.now();
         let is_overdue =
             |timer: &v1::Timer| now.since(Timestamp::from_micros(timer.due_us)) > OVERDUE;

@@ -15,8 +15,10 @@ use crate::{
     envelope::header,
     id::{CommandId, TripId},
     nats::Nats,
+    planted::{self, Planted},
     problem::Problem,
     stream,
+    subject::Partitions,
 };
 
 /// Past it the handler refuses a command without effect.
@@ -115,8 +117,7 @@ impl Trips {
     /// # Errors
     /// When the client is closed.
     pub async fn live(&self, trip: TripId) -> Result<Subscriber, TripsError> {
-        let subject = self.nats.partitions.live_trip(trip);
-        let live = self.nats.client.subscribe(subject).await;
+        let live = self.nats.client.subscribe(live_subject(self.nats.partitions, trip)).await;
         live.map_err(|err| TripsError::Unavailable(err.to_string()))
     }
 
@@ -167,6 +168,16 @@ impl Trips {
             v1::trip_reply::Outcome::Failed(failure) => Err(TripsError::NotDone(failure.detail)),
         }
     }
+}
+
+/// Where phones are fed from: what is republished once it is stored. On the stream's own subject one
+/// would also hear what the stream refused.
+#[must_use]
+pub fn live_subject(partitions: Partitions, trip: TripId) -> String {
+    if planted::is_on(Planted::PlainSubscription) {
+        return partitions.trip_event(trip);
+    }
+    partitions.live_trip(trip)
 }
 
 /// What a trip's event, stored at this sequence, says of the trip.

@@ -18,13 +18,13 @@ mod config;
 pub mod domain;
 mod http;
 pub mod index;
-mod losses;
+pub mod losses;
 mod moving_map;
 mod pings;
 mod queries;
 pub mod roads;
 mod tally;
-mod views;
+pub mod views;
 
 use std::{sync::Arc, time::Duration};
 

@@ -81,7 +81,11 @@ fn skipped(stored: &Stored, err: &Malformed) {
     tracing::error!(subject = stored.subject, sequence = stored.sequence, error = %err, "event skipped");
 }
 
-fn duty_of(stored: &Stored) -> Result<(DriverId, DutyState), Malformed> {
+/// What an event says that its driver does.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn duty_of(stored: &Stored) -> Result<(DriverId, DutyState), Malformed> {
     let event: v1::DriverEvent = contract::decode("driver event", &stored.payload)?;
     let at_us = contract::required("stamp", event.stamp)?.at_us;
     let state = contract::required("state", event.state)?;

@@ -18,6 +18,7 @@ pub mod fare;
 mod http;
 pub mod leases;
 mod location;
+pub mod orders;
 pub mod payments;
 pub mod publisher;
 pub mod reconciliation;

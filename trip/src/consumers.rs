@@ -9,6 +9,7 @@ use common::{
     event_store::{Cause, EventStore, ExecuteError},
     id::{CommandId, DriverId, TripId},
     nats::Nats,
+    planted::{self, Planted},
     stream, subject, timer,
 };
 use tokio_util::sync::CancellationToken;
@@ -208,6 +209,13 @@ impl Reactions {
     ) -> Result<Option<Rejection>, Failure> {
         let command_id = CommandId::step(envelope.id, step);
         match self.store.execute(trip, command_id, &Cause::from(envelope), command).await {
+            Ok(outcome)
+                if planted::is_on(Planted::ReleaseOnRedelivery)
+                    && outcome.event.is_none()
+                    && matches!(command, TripCommand::Assign { .. }) =>
+            {
+                Ok(Some(Rejection::OfferAssigned))
+            }
             Ok(_) => Ok(None),
             Err(ExecuteError::Rejected { rejection, .. }) => {
                 tracing::debug!(trip.id = %trip, step, %rejection, "refused");

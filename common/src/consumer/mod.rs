@@ -35,7 +35,7 @@ pub use self::{
     config::{ConsumerConfig, RETRY_FIRST_MS},
     lag::watch as watch_lag,
     share::Share,
-    verdict::{Class, UnknownClass, Verdict, verdict},
+    verdict::{Class, UnknownClass, Verdict, acks_first, verdict},
 };
 use self::{
     dead::Obituary,
@@ -528,6 +528,11 @@ impl Reader {
         };
         let (sequence, attempt, published) = (seen.sequence, seen.attempt, seen.published);
         let Some(case) = self.case(&message, seen).await else { return };
+        if acks_first()
+            && let Err(err) = message.ack_with(AckKind::Ack).await
+        {
+            tracing::debug!(sequence, error = %err, "ack not sent");
+        }
         let handled = self.handle(&message, &case, handler).await;
         self.count(attempt, &handled);
         let judged = verdict(handled, attempt, sequence, self.nats.consuming.retry_first());

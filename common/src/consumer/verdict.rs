@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
-use crate::stream::TRIES_MAX;
+use crate::{
+    planted::{self, Planted},
+    stream::TRIES_MAX,
+};
 
 /// Why a message was given up, for whoever decides what becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -74,6 +77,13 @@ pub enum Verdict {
         /// Why it cannot be handled.
         err: anyhow::Error,
     },
+}
+
+/// Whether a message is acknowledged before its handler is asked. Never: a crash in between would
+/// lose its effect. It is a question so that a test can prove it.
+#[must_use]
+pub fn acks_first() -> bool {
+    planted::is_on(Planted::AckBeforeEffect)
 }
 
 /// Judges how a handler's `attempt` (1 is the first) at the message of this sequence went.

@@ -2,7 +2,9 @@
 
 use async_nats::{
     HeaderMap, HeaderValue,
-    header::{NATS_SCHEDULE, NATS_SCHEDULE_NEXT, NATS_SCHEDULE_TARGET, NATS_SCHEDULER},
+    header::{
+        NATS_MESSAGE_ID, NATS_SCHEDULE, NATS_SCHEDULE_NEXT, NATS_SCHEDULE_TARGET, NATS_SCHEDULER,
+    },
 };
 use prost::Message as _;
 use uuid::Uuid;
@@ -17,6 +19,7 @@ use crate::{
     id::{CommandId, EventId},
     log::{self, AppendError},
     metrics::{self, Appended},
+    planted::{self, Planted},
 };
 
 /// Tells the broker that the schedule named beside it ends with this very message.
@@ -70,8 +73,12 @@ impl<D: Recorder> EventStore<D> {
             timers: next.loaded.timers.clone(),
         };
         // No `Nats-Msg-Id`: with the right expectation a repeated id would be swallowed.
+        if planted::is_on(Planted::DuplicateIsSuccess) {
+            headers.insert(NATS_MESSAGE_ID, envelope.id.to_string());
+        }
         let payload = D::encode(stamp, event, &next.loaded.state).into();
-        let expected = Some(next.expected);
+        let is_compared = !planted::is_on(Planted::NoCompareAndSet);
+        let expected = is_compared.then_some(next.expected);
         let message = log::Append { subject: self.subject(id), headers, payload, expected };
         let appended = self.publish(message).await;
         let outcome = match &appended {
@@ -102,6 +109,9 @@ impl<D: Recorder> EventStore<D> {
         let at = Timestamp::from_micros(timer.due_us);
         headers.insert(NATS_SCHEDULE, HeaderValue::from(format!("@at {at}")));
         headers.insert(NATS_SCHEDULE_TARGET, D::SUBJECTS.fired(self.port.partitions, key).as_str());
+        if planted::is_on(Planted::DuplicateIsSuccess) {
+            headers.insert(NATS_MESSAGE_ID, envelope.id.to_string());
+        }
         let (subject, payload) = (self.schedule_subject(key, timer), due.encode_to_vec().into());
         self.publish(log::Append { subject, headers, payload, expected: None }).await
     }
@@ -113,7 +123,7 @@ impl<D: Recorder> EventStore<D> {
 
     async fn publish(&self, message: log::Append) -> Result<Append, ExecuteError<D>> {
         match self.port.log.append(message).await {
-            Ok(ack) if ack.is_duplicate => {
+            Ok(ack) if ack.is_duplicate && !planted::is_on(Planted::DuplicateIsSuccess) => {
                 Ok(Append::Unknown("acknowledged as duplicate".to_owned()))
             }
             Ok(ack) => Ok(Append::Stored(ack.sequence)),

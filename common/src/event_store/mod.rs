@@ -20,6 +20,7 @@ use crate::{
     failpoint,
     id::{CommandId, EventId},
     log::{LogError, LogPort, ReadFrom},
+    planted::{self, Planted},
 };
 
 /// How often a command is decided anew when others were faster or an outcome was unknown.
@@ -91,9 +92,12 @@ impl<D: Recorder> Loaded<D> {
     /// The version of the event that this command made, if it is remembered.
     #[must_use]
     pub fn made_by(&self, command: CommandId) -> Option<u64> {
+        let looked_at =
+            if planted::is_on(Planted::OnlyLastEventCompared) { 1 } else { self.recent.len() };
         self.recent
             .iter()
             .rev()
+            .take(looked_at)
             .find(|recent| recent.command == command.folded())
             .map(|recent| recent.version)
     }
@@ -210,13 +214,13 @@ impl<D: Recorder> EventStore<D> {
         cause: &Cause,
         wish: &Wish<'_, D>,
     ) -> Result<Outcome<D>, ExecuteError<D>> {
-        let mut loaded = self.load(id).await?;
+        let (mut loaded, mut from) = (self.load(id).await?, ReadFrom::Any);
         // What an append of unknown fate expects to be the last sequence: while it is, that append
         // may still be on its way.
         let mut in_doubt = None;
         for _ in 0..ATTEMPTS_MAX {
             let expected = Some(loaded.sequence);
-            match self.attempt(id, command_id, cause, wish, loaded).await {
+            let (again, unsaid) = match self.attempt(id, command_id, cause, wish, loaded).await {
                 // Time went on and the answer would be another one now, but not for what is on its
                 // way: it may come true after a refusal.
                 Ok(ControlFlow::Break(Outcome { event: None, .. }))
@@ -225,14 +229,29 @@ impl<D: Recorder> EventStore<D> {
                 {
                     return Err(ExecuteError::Unsettled);
                 }
+                // An event is compared with the leader's log when it is appended. Where nothing is
+                // appended, nothing is compared: a replica that lags must not have the last word.
+                answer @ (Ok(ControlFlow::Break(Outcome { event: None, .. }))
+                | Err(ExecuteError::Rejected { .. }))
+                    if from == ReadFrom::Any =>
+                {
+                    (self.load_from(id, ReadFrom::Leader).await?, Some(answer))
+                }
                 Ok(ControlFlow::Break(outcome)) => return Ok(outcome),
                 // Whatever happened, the log knows: my command is among its recent ones, or not.
                 Ok(ControlFlow::Continue(())) => {
-                    loaded = self.load_from(id, ReadFrom::Leader).await?;
+                    in_doubt = expected;
+                    (self.load_from(id, ReadFrom::Leader).await?, None)
                 }
                 Err(err) => return Err(err),
+            };
+            match unsaid {
+                Some(Ok(ControlFlow::Break(outcome))) if expected == Some(again.sequence) => {
+                    return Ok(outcome);
+                }
+                Some(Err(refusal)) if expected == Some(again.sequence) => return Err(refusal),
+                _ => (loaded, from) = (again, ReadFrom::Leader),
             }
-            in_doubt = expected;
         }
         Err(ExecuteError::Unsettled)
     }

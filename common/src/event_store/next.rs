@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 
+use uuid::Uuid;
+
 use super::Loaded;
 use crate::{
     clock::Timestamp,
     contract::{Malformed, v1},
     decider::Recorder,
     id::{CommandId, EventId},
+    planted::{self, Planted},
 };
 
 /// How many commands a snapshot remembers. An older one must be harmless by state.
@@ -44,6 +47,14 @@ pub(super) fn due_command(timer: EventId) -> CommandId {
     CommandId::step(timer, "due")
 }
 
+/// A timer has the id of the event that it belongs to, so that no other timer ever has it.
+fn timer_id(aggregate: Uuid, command: CommandId, kind: &str) -> EventId {
+    if planted::is_on(Planted::TimerIdReused) {
+        return EventId(Uuid::new_v5(&aggregate, kind.as_bytes()));
+    }
+    EventId::derived(aggregate, command)
+}
+
 /// What an append is about to make true.
 pub(super) struct Next<D: Recorder> {
     pub(super) loaded: Loaded<D>,
@@ -70,7 +81,7 @@ pub(super) fn next<D: Recorder>(
             D::timer_kind(&timer.kind).is_some_and(|kind| D::waits_for(&state, kind))
         });
     let started = D::starts(event).map(|(kind, due)| v1::Timer {
-        id: EventId::derived(id.into(), command_id).to_vec(),
+        id: timer_id(id.into(), command_id, D::timer_name(kind)).to_vec(),
         kind: D::timer_name(kind).to_owned(),
         due_us: due.micros(),
     });

@@ -1,19 +1,23 @@
 //! The event store against a real broker: once is once, whatever happens in between.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{Subscriber, jetstream::stream::Config};
 use common::{
     envelope::Envelope,
     event_store::{Cause, EventStore, ExecuteError},
     id::{CommandId, TripId},
+    log::{Ack, Append, AppendError, Log, LogError, LogPort, ReadFrom, Stored},
     nats::Nats,
     stream,
     subject::Partitions,
     testing::{self, TestBroker, deadline, eventually_within},
     timer,
 };
-use futures_util::{StreamExt as _, future::join_all};
+use futures_util::{
+    StreamExt as _,
+    future::{BoxFuture, join_all},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::counter::{Command, Counter, Event, LIMIT, Rejection};
@@ -109,6 +113,45 @@ async fn the_same_command_from_two_places_at_once_happens_once() {
     let both = join_all((0..2).map(|_| store.execute(id, command, &cause, &Command::Add))).await;
     assert_eq!(both.into_iter().filter(|one| one.as_ref().unwrap().event.is_some()).count(), 1);
     assert_eq!(messages(&nats, "trip.event.>").await, 1);
+}
+
+/// A log of several nodes: whoever may be answered by any of them is answered by one that lags.
+#[derive(Debug)]
+struct Lagging(Nats);
+
+impl Log for Lagging {
+    fn append(&self, message: Append) -> BoxFuture<'_, Result<Ack, AppendError>> {
+        self.0.append(message)
+    }
+
+    fn last<'a>(
+        &'a self,
+        stream: &'static str,
+        subject: &'a str,
+        from: ReadFrom,
+    ) -> BoxFuture<'a, Result<Option<Stored>, LogError>> {
+        match from {
+            ReadFrom::Any => Box::pin(async { Ok(None) }),
+            ReadFrom::Leader => self.0.last(stream, subject, from),
+        }
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.0.is_reachable()
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_lags_does_not_have_the_last_word_about_what_is_not_done() {
+    let Fixture { store, nats, broker: _broker } = fixture().await;
+    let (id, timer) = (TripId::fresh(), Command::AddAndWait(Duration::from_secs(3600)));
+    let cause = Cause::default();
+    let waiting = store.execute(id, CommandId::fresh(), &cause, &timer).await.unwrap().now;
+    let timer = waiting.timers[0].id.as_slice().try_into().unwrap();
+    let port = LogPort { log: Arc::new(Lagging(nats.clone())), ..LogPort::from(&nats) };
+    // To the replica there is no such timer, and nothing to do about it.
+    let fired = EventStore::<Counter>::new(port).fire(id, timer, &cause).await.unwrap();
+    assert_eq!(fired.map(|outcome| outcome.event), Some(Some(Event::TimedOut)));
 }
 
 /// A stream that hears nothing, and a listener who hears all.

@@ -114,7 +114,11 @@ impl Books {
         books.with_context(|| format!("the rider's books in `{place}`"))
     }
 
-    fn all(tx: &Tx<'_>) -> Result<Self, StoreError> {
+    /// Reads them in a store that is open.
+    ///
+    /// # Errors
+    /// When they are not the rider service's.
+    pub fn all(tx: &Tx<'_>) -> Result<Self, StoreError> {
         Ok(Self {
             ledger: Ledger::all(tx)?,
             outbox: tx.query(

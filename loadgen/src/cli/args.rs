@@ -14,6 +14,7 @@ use crate::{
     payments::PaymentsConfig,
     pings::PingLoad,
     ride::RideConfig,
+    sim::SimArgs,
 };
 
 #[derive(Debug, Subcommand)]
@@ -38,6 +39,8 @@ pub(super) enum Command {
     Service(Box<ServiceCommand>),
     /// Run the payment sandbox.
     Payments(PaymentsArgs),
+    /// Run the system in virtual time, from seeds, with faults.
+    Sim(SimCommand),
     /// Make a pair of keys for development and print them as settings.
     Keys,
 }
@@ -157,6 +160,14 @@ pub(super) struct AuditArgs {
 pub(super) struct ChaosArgs {
     #[command(flatten)]
     pub(super) chaos: crate::chaos::ChaosConfig,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SimCommand {
+    #[command(flatten)]
+    pub(super) sim: SimArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
 }

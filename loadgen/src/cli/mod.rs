@@ -22,6 +22,7 @@ use crate::{
     demo, dlq, payments, pings,
     report::write_json,
     ride::{self, RideConfig},
+    sim,
 };
 
 /// One Ctrl-C may arrive more than once: from the terminal and from whoever started us.
@@ -81,6 +82,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<bool> {
             args.log.start();
             stoppable(|stop| payments::run(args.payments, stop)).await?;
             Ok(true)
+        }
+        Some(Command::Sim(args)) => {
+            args.log.start();
+            tokio::task::spawn_blocking(move || sim::print(&args.sim, &mut io::stdout())).await?
         }
         Some(Command::Keys) => keys(),
     }

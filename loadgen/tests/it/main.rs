@@ -15,3 +15,4 @@ mod payments;
 mod proxy;
 mod ride;
 mod scale_out;
+mod sim;

@@ -7,6 +7,7 @@ use common::{
     clock::Timestamp,
     id::{DriverId, EventId, RiderId, TripId},
     money::Money,
+    planted::{self, Planted},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -140,6 +141,7 @@ pub enum Approach {
 /// How to go on with a pending charge of which the outcome of earlier calls is (not) known.
 #[must_use]
 pub fn approach(first_call_at: Timestamp, is_first_call: bool, now: Timestamp) -> Approach {
+    let is_first_call = is_first_call || planted::is_on(Planted::NoLookUp);
     if is_first_call && now.since(first_call_at) < KEY_TRUSTED_FOR {
         Approach::Charge
     } else {

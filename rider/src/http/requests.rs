@@ -14,6 +14,7 @@ use common::{
     event_store::Cause,
     http::{IdempotencyKey, Json, KeyNeeded, traceparent},
     id::{CommandId, RiderId, TripId},
+    log::LogPort,
     problem::{Problem, ProblemBody},
 };
 use serde::Deserialize;
@@ -25,9 +26,10 @@ use crate::{
         trip::{Ride, Trip},
     },
     fare::{Fare, FareError},
+    orders,
     store::{
         StoreError,
-        requests::{Accepted, OrderError, RideOrder, accept, answered},
+        requests::{Accepted, OrderError, RideOrder, answered},
         trips,
     },
 };
@@ -87,11 +89,7 @@ impl Gateway {
             let before = self.store.read(move |tx| answered(tx, &order)).await?;
             return before.ok_or(OrderError::Store(StoreError::Overloaded));
         }
-        let accepted = self.store.try_write(move |tx| accept(tx, &order)).await?;
-        if !accepted.is_replay {
-            self.bell.ring();
-        }
-        Ok(accepted)
+        orders::place(&self.store, &self.bell, &LogPort::from(&self.nats), order).await
     }
 
     /// Whether the log knows that a trip is over which the view still shows as open. A rider whose

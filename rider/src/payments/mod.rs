@@ -1,6 +1,7 @@
 //! Turns ended trips into charges, each exactly once: the debt is in the ledger before the provider
 //! is called, and whenever it is not certain that the provider was not called, it is asked first.
 
+mod collector;
 pub mod provider;
 mod turns;
 
@@ -8,26 +9,23 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     breaker::{Breaker, State},
-    clock::Timestamp,
     consumer::{self, Delivery, Failure},
-    contract::{self, v1},
     event_store::Cause,
     failpoint,
-    id::TripId,
     nats::Nats,
     stream,
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    provider::{ChargeReceipt, Provider, ProviderError},
-    turns::Turns,
+use self::provider::{ChargeReceipt, Provider, ProviderError};
+pub use self::{
+    collector::{Collector, Owed, Taking},
+    turns::Turn,
 };
 use crate::{
-    domain::charge::{Approach, ChargeState, Debt, approach},
+    domain::charge::Debt,
     relay::Bell,
-    store::{Store, StoreError, ledger},
-    wire,
+    store::{Store, StoreError},
 };
 
 impl From<StoreError> for Failure {
@@ -54,18 +52,16 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Payments<P> {
     nats: Nats,
-    store: Store,
-    bell: Bell,
-    provider: P,
+    collector: Collector<P>,
     breaker: Breaker,
-    turns: Turns,
 }
 
 impl<P: Provider> Payments<P> {
     /// With this provider.
     #[must_use]
     pub fn new(nats: Nats, store: Store, bell: Bell, provider: P, breaker: Breaker) -> Self {
-        Self { nats, store, bell, provider, breaker, turns: Turns::default() }
+        let collector = Collector::new(nats.clock.clone(), store, bell, provider);
+        Self { nats, collector, breaker }
     }
 
     /// Works until shutdown.
@@ -82,11 +78,8 @@ impl<P: Provider> Payments<P> {
     }
 
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
-        let envelope = delivery.envelope()?;
-        let trip = TripId(envelope.subject);
-        let event: v1::TripEvent = contract::decode("TripEvent", &delivery.payload)?;
-        match wire::debt(trip, &event)? {
-            Some(debt) => self.collect(delivery, debt, Cause::from(&envelope)).await,
+        match self.collector.debt(delivery).await? {
+            Some((debt, cause)) => self.collect(delivery, debt, cause).await,
             None => Ok(()),
         }
     }
@@ -101,7 +94,7 @@ impl<P: Provider> Payments<P> {
         debt: Debt,
         cause: Cause,
     ) -> Result<(), Failure> {
-        let _turn = delivery.wait(self.turns.take(debt.trip)).await;
+        let _turn = delivery.wait(self.collector.turn(debt.trip)).await;
         let mut asks = 0;
         // The provider has its own time-out; how long it is away is not the message's fault.
         let receipt = loop {
@@ -127,7 +120,7 @@ impl<P: Provider> Payments<P> {
             };
         };
         failpoint::reach("payments.charged");
-        self.settle(debt, receipt, cause).await?;
+        self.collector.settle(debt, receipt, cause).await?;
         failpoint::reach("payments.settled");
         Ok(())
     }
@@ -137,72 +130,20 @@ impl<P: Provider> Payments<P> {
         &self,
         debt: &Debt,
     ) -> Result<Option<Result<ChargeReceipt, ProviderError>>, Failure> {
-        let Some((first_call_at, is_new)) = self.take(debt).await? else { return Ok(None) };
+        let owed = loop {
+            match self.collector.owe(debt).await? {
+                Taking::Settled => return Ok(None),
+                Taking::Ours(owed) => break owed,
+                Taking::Others => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
+            }
+        };
         failpoint::reach("payments.owed");
         let pass = self.breaker.pass().await;
-        // The wait may have been a long one.
-        let now = self.nats.clock.now();
-        let asked = self.charge(debt, approach(first_call_at, is_new, now)).await;
+        let asked = self.collector.ask(debt, owed).await;
         pass.note(!matches!(asked, Err(ProviderError::Unknown(_))));
         if asked.is_err() {
-            let (debt, replica) = (*debt, self.store.replica());
-            self.store
-                .write::<_, StoreError, _>(move |tx| ledger::leave(tx, &debt, replica))
-                .await?;
+            self.collector.leave(debt).await?;
         }
         Ok(Some(asked))
-    }
-
-    /// Writes the debt down, once, and waits until no other replica asks for it: when the first call
-    /// was about to be made, and whether that is this one. `None`: it is settled already.
-    async fn take(&self, debt: &Debt) -> Result<Option<(Timestamp, bool)>, Failure> {
-        let (debt, replica) = (*debt, self.store.replica());
-        loop {
-            let now = self.nats.clock.now();
-            let taking = self.store.write::<_, StoreError, _>(move |tx| {
-                let charge = ledger::owe(tx, &debt, now)?;
-                Ok((charge, ledger::take(tx, &debt, replica)?))
-            });
-            let (charge, is_ours) = taking.await?;
-            match charge.state {
-                ChargeState::Succeeded { .. } => return Ok(None),
-                ChargeState::Pending { first_call_at } if is_ours => {
-                    return Ok(Some((first_call_at, charge.is_new)));
-                }
-                ChargeState::Pending { .. } => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
-            }
-        }
-    }
-
-    async fn charge(
-        &self,
-        debt: &Debt,
-        approach: Approach,
-    ) -> Result<ChargeReceipt, ProviderError> {
-        let found = match approach {
-            Approach::Charge => None,
-            Approach::LookUpFirst => self.provider.look_up(debt).await?,
-        };
-        match found {
-            Some(receipt) => Ok(receipt),
-            None => self.provider.charge(debt).await,
-        }
-    }
-
-    async fn settle(
-        &self,
-        debt: Debt,
-        receipt: ChargeReceipt,
-        cause: Cause,
-    ) -> Result<(), Failure> {
-        let now = self.nats.clock.now();
-        self.store
-            .write::<_, StoreError, _>(move |tx| {
-                ledger::settle(tx, &debt, &receipt.provider_reference, &cause, now)
-            })
-            .await?;
-        self.bell.ring();
-        tracing::debug!(trip.id = %debt.trip, rider.id = %debt.rider, "charged {}", debt.amount);
-        Ok(())
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Turns {
 
 /// A trip's turn; ends when dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
+pub struct Turn<'a> {
     turns: &'a Turns,
     trip: TripId,
 }

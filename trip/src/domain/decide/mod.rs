@@ -10,7 +10,8 @@ use common::{
 };
 
 use super::{
-    Arrived, OfferRecord, OfferStatus, Party, Rejection, Request, Trip, TripCommand, TripEvent,
+    Arrived, Cancelled, OfferRecord, OfferStatus, Party, Progress, Rejection, Request, Trip,
+    TripCommand, TripEvent,
 };
 
 type Decision = Result<Option<TripEvent>, Rejection>;
@@ -70,15 +71,24 @@ pub fn decide(state: &Trip, command: &TripCommand, now: Timestamp) -> Decision {
 }
 
 /// Where an event answers as a refusal: a wrong PIN is remembered, and refused all the same. Asked
-/// again with the same command id, it is refused again.
+/// again with the same command id it is refused again, whatever became of the trip: only a ride that
+/// began was started.
 #[must_use]
 pub fn refusal(command: &TripCommand, state: &Trip) -> Option<Rejection> {
-    let (TripCommand::Start { .. }, Trip::Arrived(Arrived { pin_tries_left, .. })) =
-        (command, state)
-    else {
-        return None;
-    };
-    Some(Rejection::PinInvalid { tries_left: *pin_tries_left })
+    let TripCommand::Start { .. } = command else { return None };
+    match state {
+        Trip::Arrived(Arrived { pin_tries_left, .. }) => {
+            Some(Rejection::PinInvalid { tries_left: *pin_tries_left })
+        }
+        Trip::InProgress(_) | Trip::Completed(_) => None,
+        Trip::Cancelled(Cancelled { progress: Progress::InProgress(..), .. }) => None,
+        Trip::Unknown
+        | Trip::Withdrawn(_)
+        | Trip::Matching(_)
+        | Trip::Assigned(_)
+        | Trip::Cancelled(_)
+        | Trip::Unfulfilled(_) => refused(state).err(),
+    }
 }
 
 fn of_rider(state: &Trip, rider: RiderId) -> Result<(), Rejection> {

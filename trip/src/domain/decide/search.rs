@@ -3,11 +3,12 @@
 use common::{
     clock::Timestamp,
     id::{DriverId, OfferId},
+    planted::{self, Planted},
 };
 
 use super::{
     super::{
-        Matching, OFFERS_MAX, OfferEnd, OfferRecord, OfferStatus, Rejection, Search, Trip,
+        Matching, OFFERS_MAX, OfferEnd, OfferRecord, OfferStatus, Rejection, Request, Search, Trip,
         TripCommand, TripEvent,
     },
     Decision, NOTHING, refused,
@@ -79,14 +80,24 @@ pub(super) fn assign(state: &Trip, driver: DriverId, offer: OfferId, now: Timest
         return Err(Rejection::OfferedToAnother);
     }
     match record.status {
+        OfferStatus::Closed(_)
+            if planted::is_on(Planted::AssignOnStillMatching)
+                && matches!(state, Trip::Matching(_)) =>
+        {
+            Ok(Some(assigned(record, request, now)))
+        }
         OfferStatus::Assigned => NOTHING,
         OfferStatus::Closed(why) => Err(Rejection::OfferClosed { why }),
-        OfferStatus::Open { .. } => Ok(Some(TripEvent::Assigned {
-            offer,
-            driver,
-            pickup_eta_s: record.pickup_eta_s,
-            watchdog: request.terms.pickup_watchdog(record.pickup_eta_s, now),
-        })),
+        OfferStatus::Open { .. } => Ok(Some(assigned(record, request, now))),
+    }
+}
+
+fn assigned(record: &OfferRecord, request: &Request, now: Timestamp) -> TripEvent {
+    TripEvent::Assigned {
+        offer: record.offer,
+        driver: record.driver,
+        pickup_eta_s: record.pickup_eta_s,
+        watchdog: request.terms.pickup_watchdog(record.pickup_eta_s, now),
     }
 }
 

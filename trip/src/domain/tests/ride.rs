@@ -28,6 +28,16 @@ fn a_wrong_pin_is_remembered_and_refused() {
     assert_eq!(refusal(&complete(ANNA), &trip), None);
 }
 
+#[test]
+fn a_wrong_pin_stays_refused_whatever_became_of_the_trip() {
+    let phase = Phase::Cancelled;
+    let over = [with_wrong_pins(1), vec![cancelled(Party::Rider, "other", Phase::Arrived, 0)]];
+    let trip = given(&over.concat()).trip;
+    assert_eq!(refusal(&start("0000"), &trip), Some(Rejection::Ended { phase }));
+    // Another try was right: the ride began, which is what was wanted.
+    assert_eq!(refusal(&start("0000"), &given(&on_the_road()).trip), None);
+}
+
 fn with_wrong_pins(count: u32) -> Vec<TripEvent> {
     let wrong = (0..count).map(|tries| TripEvent::PinRefused { tries_left: 4 - tries });
     at_the_pickup().into_iter().chain(wrong).collect()

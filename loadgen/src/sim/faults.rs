@@ -1,0 +1,126 @@
+//! What goes wrong in one run: a subset of all faults, each with its own rate, drawn from the seed
+//! (swarm testing: a fault that is always on hides what happens without it).
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+use serde::Serialize;
+
+use super::jetstream::Replicas;
+
+/// What happens to messages on one kind of way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Wire {
+    /// Share of messages that get lost.
+    pub dropped: f64,
+    /// Share of messages that arrive twice.
+    pub doubled: f64,
+    /// Share of messages that take seconds.
+    pub delayed: f64,
+}
+
+/// What happens to processes and what they depend on while faults are on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mishap {
+    /// A process dies at any of its awaits and is started again.
+    Crash,
+    /// A process stands still and goes on as if nothing had happened.
+    Pause,
+    /// A process and the broker do not reach each other.
+    Cut,
+    /// The broker dies and is started again.
+    BrokerCrash,
+    /// The account is full for a while; timers that are due then are lost until a restart.
+    FullAccount,
+    /// The payment provider does not answer.
+    ProviderOutage,
+    /// A driver's phone falls silent for a while.
+    Silence,
+}
+
+const MISHAPS: [Mishap; 7] = [
+    Mishap::Crash,
+    Mishap::Pause,
+    Mishap::Cut,
+    Mishap::BrokerCrash,
+    Mishap::FullAccount,
+    Mishap::ProviderOutage,
+    Mishap::Silence,
+];
+
+/// All that is drawn from a seed besides the order of things.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Options {
+    /// From this.
+    pub seed: u64,
+    /// How many drivers there are.
+    pub drivers: u64,
+    /// How many riders there are.
+    pub riders: u64,
+    /// Partitions of the deployment.
+    pub partitions: u32,
+    /// Whether the broker checks duplicates before it compares sequences, as one of three nodes does.
+    pub three_nodes: bool,
+    /// Between processes and the broker.
+    pub broker: Wire,
+    /// Between phones and gateways, and between gateways and `trip`.
+    pub calls: Wire,
+    /// Between payments and the provider.
+    pub provider: Wire,
+    /// Share of reads that a lagging replica answers.
+    pub stale_reads: f64,
+    /// What else goes wrong.
+    pub mishaps: Vec<Mishap>,
+    /// The mean time between two mishaps, in milliseconds.
+    pub mishap_every_ms: u64,
+    /// How wrong the processes' clocks are at most, in seconds.
+    pub clock_skew_s: u64,
+    /// After this long the provider has forgotten a key, in seconds.
+    pub keys_forgotten_s: u64,
+    /// How late the broker fires timers.
+    pub timers_late_ms: u64,
+}
+
+impl Options {
+    /// What the seed says.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut chance = ChaCha8Rng::seed_from_u64(seed ^ 0x9e37_79b9_7f4a_7c15);
+        let chance = &mut chance;
+        Self {
+            seed,
+            drivers: chance.random_range(2..6),
+            riders: chance.random_range(2..6),
+            partitions: chance.random_range(1..3),
+            three_nodes: chance.random_bool(0.3),
+            broker: wire(chance),
+            calls: wire(chance),
+            provider: wire(chance),
+            stale_reads: rate(chance, 0.2),
+            mishaps: MISHAPS.into_iter().filter(|_| chance.random_bool(0.5)).collect(),
+            mishap_every_ms: chance.random_range(3_000..25_000),
+            clock_skew_s: if chance.random_bool(0.5) { 300 } else { 0 },
+            keys_forgotten_s: if chance.random_bool(0.6) { 10 } else { 24 * 3600 },
+            timers_late_ms: chance.random_range(0..250),
+        }
+    }
+
+    /// As the simulated broker takes it.
+    #[must_use]
+    pub fn of_broker(&self) -> super::jetstream::Options {
+        super::jetstream::Options {
+            replicas: if self.three_nodes { Replicas::Three } else { Replicas::One },
+            max_file_bytes: None,
+            timer_lateness: Duration::from_millis(self.timers_late_ms),
+        }
+    }
+}
+
+fn wire(chance: &mut ChaCha8Rng) -> Wire {
+    Wire { dropped: rate(chance, 0.08), doubled: rate(chance, 0.08), delayed: rate(chance, 0.08) }
+}
+
+fn rate(chance: &mut ChaCha8Rng, most: f64) -> f64 {
+    if chance.random_bool(0.5) { chance.random_range(0.0..most) } else { 0.0 }
+}
