@@ -53,7 +53,7 @@ const DRAIN_S: u64 = 60;
 /// How long the system may take to come to rest before the audit.
 const SETTLE_WITHIN: Duration = Duration::from_secs(120);
 /// How likely each error of the network is while the storm lasts.
-const WEATHER: Weather = Weather { facts: 0.004, pings: 0.03, http: 0.004 };
+const WEATHER: Weather = Weather { facts: 0.004, pings: 0.03, views: 0.0002, http: 0.004 };
 /// How long something that must be done is tried, and how often.
 const INSIST_FOR: Duration = Duration::from_secs(60);
 const INSIST_EVERY: Duration = Duration::from_millis(100);

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use common::failpoint;
+use common::{failpoint, stream};
 use futures_util::future::join_all;
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::SliceRandom as _};
 use tokio::time::Instant;
@@ -50,6 +50,8 @@ pub(super) struct Weather {
     pub(super) facts: f64,
     /// For pings, which make the volume.
     pub(super) pings: f64,
+    /// For each message that a view is given.
+    pub(super) views: f64,
     /// For each HTTP exchange.
     pub(super) http: f64,
 }
@@ -77,7 +79,21 @@ impl Weather {
                 .with(Fault::ConnectionReset, rate * RESETS_SHARE)
                 .with(Fault::ConnectionStalled, rate * RESETS_SHARE)
         };
-        Faults::new(rates(self.facts)).of_stream(common::stream::PINGS, rates(self.pings))
+        // What has no consumer of its own reads a stream in order and begins anew at every gap.
+        let views = rates(self.facts)
+            .with(Fault::DeliveryDropped, self.views)
+            .with(Fault::DeliveryDoubled, self.views)
+            .with(Fault::DeliveryDelayed, self.views);
+        let mut faults = Faults::new(views);
+        for spec in stream::CONSUMERS {
+            let rate = if spec.stream == stream::PINGS { self.pings } else { self.facts };
+            faults = faults.of_stream(&format!("{}.{}", spec.stream, spec.name), rates(rate));
+        }
+        let pings = rates(self.pings)
+            .with(Fault::DeliveryDropped, self.views)
+            .with(Fault::DeliveryDoubled, self.views)
+            .with(Fault::DeliveryDelayed, self.views);
+        faults.of_stream(stream::PINGS, pings)
     }
 
     fn on_http(self) -> Faults {

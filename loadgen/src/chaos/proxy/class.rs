@@ -80,7 +80,7 @@ impl Streams {
             .map(|(name, _)| name.as_str())
     }
 
-    /// What this frame is, and the stream that it belongs to, if any.
+    /// What this frame is, and what it belongs to, if anything: a stream, or `<stream>.<consumer>`.
     pub(super) fn classify<'a>(
         &'a self,
         frame: &Frame,
@@ -119,10 +119,13 @@ fn answer<'a>(frame: &Frame, bytes: &'a [u8]) -> (Kind, Option<&'a str>) {
     }
 }
 
-/// The stream in `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.…`.
+/// `<stream>.<consumer>` in `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.…`.
 fn acknowledged(subject: &str) -> Option<&str> {
-    let at = if subject.split('.').count() >= ACK_WITH_DOMAIN { 4 } else { 2 };
-    subject.split('.').nth(at)
+    let before = if subject.split('.').count() >= ACK_WITH_DOMAIN { 4 } else { 2 };
+    let start: usize = subject.split('.').take(before).map(|token| token.len() + 1).sum();
+    let named = subject.get(start..)?;
+    let length: usize = named.split('.').take(2).map(|token| token.len() + 1).sum();
+    named.get(..length.saturating_sub(1))
 }
 
 /// Whether a subject is one of those that a filter with wildcards names.

@@ -90,17 +90,23 @@ impl Faults {
         Self { rates, ..Self::default() }
     }
 
-    /// Other rates for what belongs to this stream.
+    /// Other rates for what belongs to this stream; for deliveries and acks of a consumer, or of all
+    /// whose names begin so, `<stream>.<consumer>`. The first that fits counts.
     #[must_use]
     pub fn of_stream(mut self, stream: &str, rates: Rates) -> Self {
         self.of_stream.push((stream.to_owned(), rates));
         self
     }
 
-    pub(super) fn rates(&self, stream: Option<&str>) -> &Rates {
+    pub(super) fn rates(&self, owner: Option<&str>) -> &Rates {
+        let fits = |name: &str, owner: &str| {
+            owner
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || name.contains('.'))
+        };
         self.of_stream
             .iter()
-            .find(|(name, _)| Some(name.as_str()) == stream)
+            .find(|(name, _)| owner.is_some_and(|owner| fits(name, owner)))
             .map_or(&self.rates, |(_, rates)| rates)
     }
 }
@@ -120,4 +126,27 @@ pub enum Partition {
     Both,
     /// Standing connections are reset; new ones are accepted, and nothing ever comes.
     HalfOpen,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, Faults, Rates};
+
+    #[test]
+    fn rates_of_a_stream_are_those_of_its_consumers_unless_these_have_their_own() {
+        let rates = |rate| Rates::NONE.with(Fault::DeliveryDropped, rate);
+        let faults = Faults::new(rates(0.1))
+            .of_stream("PINGS.location-pings", rates(0.2))
+            .of_stream("PINGS", rates(0.3));
+        let of = |owner| faults.rates(owner).of(Fault::DeliveryDropped);
+        for (owner, rate) in [
+            (Some("PINGS.location-pings-7"), 0.2),
+            (Some("PINGS.x7f"), 0.3),
+            (Some("PINGS"), 0.3),
+            (Some("PINGSTORE"), 0.1),
+            (None, 0.1),
+        ] {
+            assert!((of(owner) - rate).abs() < f64::EPSILON, "{owner:?}");
+        }
+    }
 }

@@ -48,16 +48,16 @@ fn what_no_stream_stores_is_a_request_if_it_wants_an_answer() {
 }
 
 #[test]
-fn acks_and_deliveries_belong_to_the_stream_that_delivered() {
+fn acks_and_deliveries_belong_to_the_consumer_that_delivered() {
     let short = "$JS.ACK.TRIP.trip-process-3.1.7.7.1700000000000000000.0";
     let long = "$JS.ACK.hub.ACCOUNT.TRIP.trip-process-3.1.7.7.1700000000000000000.0";
     for subject in [short, long] {
         for answer in ["+ACK", "-NAK {\"delay\":1}", "+WPI", "+TERM", ""] {
             let ack = message(&format!("PUB {subject}"), answer);
-            assert_eq!(class(&ack), of(Kind::Ack, "TRIP"));
+            assert_eq!(class(&ack), of(Kind::Ack, "TRIP.trip-process-3"));
         }
         let delivery = message(&format!("MSG trip.event.3.t 9 {subject}"), "x");
-        assert_eq!(class(&delivery), of(Kind::Delivery, "TRIP"));
+        assert_eq!(class(&delivery), of(Kind::Delivery, "TRIP.trip-process-3"));
     }
 }
 
