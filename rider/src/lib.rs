@@ -54,6 +54,8 @@ use self::{
     store::{Alone, OpenError, Place, Store},
 };
 
+/// Pause before a broker that is away is asked again for its time.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Pause before a broker or a database that is away is asked again.
 const PREPARE_AGAIN: Duration = Duration::from_millis(500);
 
@@ -170,12 +172,29 @@ async fn behind_the_broker(
         prepare(&nats, &shutdown),
         nats.keep_clock(shutdown.clone()),
         view::run(&nats, store, caught_up, shutdown.clone()),
-        leases.keep(store, &nats, &bell, shutdown.clone()),
-        relay.run(shutdown.clone()),
-        payments.run(shutdown.clone()),
-        Box::pin(nightly.run(shutdown.clone())),
+        async {
+            // What goes to others carries broker time, and this machine's clock may be wrong.
+            if shutdown.run_until_cancelled(learn_the_time(&nats)).await.is_none() {
+                return Ok(());
+            }
+            tokio::try_join!(
+                leases.keep(store, &nats, &bell, shutdown.clone()),
+                relay.run(shutdown.clone()),
+                payments.run(shutdown.clone()),
+                Box::pin(nightly.run(shutdown.clone())),
+            )?;
+            Ok(())
+        },
     )?;
     Ok(())
+}
+
+/// Returns once the broker has said what time it is.
+async fn learn_the_time(nats: &Nats) {
+    while let Err(err) = nats.read_clock().await {
+        tracing::debug!(error = %err, "broker time not known yet");
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
 }
 
 /// Makes the streams and consumers, once the broker is there.
