@@ -130,6 +130,11 @@ impl Kind {
         )
     }
 
+    /// Whether it is a message, whose fault ends when it is given up.
+    pub(super) fn is_message(self) -> bool {
+        self.dose().is_some()
+    }
+
     /// What is wrong with the message, if it is one.
     fn dose(self) -> Option<Dose> {
         match self {
@@ -177,7 +182,8 @@ pub(super) struct Incident {
 }
 
 impl Incident {
-    /// From its beginning to its end. A kill, or a message, has ended when it began.
+    /// From its beginning to its end. A kill has ended when it began, and so has a message as far as
+    /// it is known here.
     ///
     /// # Errors
     /// When the system cannot be told.
@@ -188,7 +194,7 @@ impl Incident {
     ) -> anyhow::Result<Instant> {
         let began = Instant::now();
         let Some(node) = system.nodes.get(self.node) else { return Ok(began) };
-        tracing::info!(kind = self.kind.name(), node = node.replica.plan.name, "begins");
+        tracing::info!(kind = self.kind.name(), node = node.replica.plan.name, "fault begins");
         self.inject(system, node, record).await?;
         let ended = match self.kind.lasts() {
             Duration::ZERO => began,

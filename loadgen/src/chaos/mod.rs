@@ -243,7 +243,16 @@ impl Run {
                 }
                 let node = (turn + usize::try_from(trial)?) % self.system.nodes.len();
                 let incident = Incident { kind, node };
-                let ended = incident.take_place(&self.system, &self.record).await?;
+                let mut ended = incident.take_place(&self.system, &self.record).await?;
+                if kind.is_message() {
+                    poison::buried(&self.system, &self.record).await?;
+                    say(&format!(
+                        "  {}: given up after {:.2} s",
+                        kind.name(),
+                        ended.elapsed().as_secs_f64()
+                    ));
+                    ended = Instant::now();
+                }
                 let heal = meter.measure(ended).await;
                 let target = self.system.nodes.get(node).filter(|_| kind.is_of_node());
                 let target = target.map_or("", |node| node.replica.plan.name.as_str());

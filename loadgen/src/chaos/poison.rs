@@ -1,15 +1,19 @@
 //! Messages that cannot be handled: put into lanes on purpose, and remembered, because exactly these
 //! must be found in the dead-letter queue.
 
-use anyhow::Context as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
 use async_nats::{HeaderMap, jetstream::message::PublishMessage};
 use bytes::Bytes;
 use common::{
     failpoint::{self, Poison},
     nats,
-    stream::{DRIVER, DRIVER_CMD, TRIP},
+    stream::{DLQ, DRIVER, DRIVER_CMD, TRIP},
     subject::{self, Partitions},
 };
+use futures_util::TryStreamExt as _;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{insist, record::Record, system::System};
@@ -18,6 +22,9 @@ use crate::audit;
 /// What a stream without a limit of its own takes, and room for headers.
 const HUGE_BYTES: i32 = 1 << 20;
 const HEADERS_BYTES: i32 = 1024;
+/// Five tries with their pauses end within this.
+const BURIED_WITHIN: Duration = Duration::from_secs(180);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 const MALFORMED: &[u8] = b"\xff\xff\xff\xff this is no message";
 
 /// What is wrong with it.
@@ -63,6 +70,26 @@ pub(super) async fn publish_to(
     for _ in 0..count {
         let key = Uuid::new_v5(&Uuid::NAMESPACE_OID, &key(record));
         put(system, record, lane, Dose::Malformed, key).await?;
+    }
+    Ok(())
+}
+
+/// Returns when the last one that was put somewhere is in the dead-letter queue: until then its tries
+/// hold up its lane, as they have to.
+pub(super) async fn buried(system: &System, record: &Record) -> anyhow::Result<()> {
+    let Some(last) = record.poison().pop() else { return Ok(()) };
+    let deadline = Instant::now() + BURIED_WITHIN;
+    let filter = format!("dlq.*.{}.{}", last.stream, last.sequence);
+    let is_buried = || async {
+        let stream = system.nats.admin.get_stream(DLQ).await?;
+        let mut found = stream.info_with_subjects(&filter).await?;
+        anyhow::Ok(found.try_next().await?.is_some())
+    };
+    while !is_buried().await.unwrap_or(false) {
+        if Instant::now() > deadline {
+            bail!("{} {} is not buried within {BURIED_WITHIN:?}", last.stream, last.sequence);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())
 }

@@ -39,6 +39,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// service is down.
 const PORTS: std::ops::Range<u16> = 18_000..31_000;
 const PORT_TRIES_MAX: u32 = 1_000;
+/// A hung message is given up within a minute.
+const HANDLING_MAX_MS: u64 = 8_000;
 /// How many replicas each service has.
 const REPLICAS: [(&str, usize); 4] = [("location", 2), ("driver", 2), ("trip", 2), ("rider", 1)];
 
@@ -264,6 +266,7 @@ impl Settings {
         let mut flags = vec!["service".to_owned(), service.to_owned()];
         flags.extend(flag("--nats-url", nats_url));
         flags.extend(flag("--listen", &listen.to_string()));
+        flags.extend(flag("--handling-max-ms", &HANDLING_MAX_MS.to_string()));
         match service {
             "location" => flags.extend(motion(self.time_scale, self.time_scale)),
             "rider" => {
