@@ -24,6 +24,7 @@ pub mod nats;
 pub mod ping;
 pub mod planted;
 pub mod problem;
+pub mod room;
 pub mod scan;
 pub mod shutdown;
 pub mod stream;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use common::{auth::AuthConfig, nats::NatsConfig, telemetry::TelemetryConfig};
+use common::{auth::AuthConfig, nats::NatsConfig, room::RoomConfig, telemetry::TelemetryConfig};
 
 /// The first ping of a frame waits this long, and with it its phone for the 202.
 const LINGER_MS: u64 = 10;
@@ -23,6 +23,8 @@ pub struct Config {
     pub auth: AuthConfig,
     #[command(flatten)]
     pub gathering: GatherConfig,
+    #[command(flatten)]
+    pub room: RoomConfig,
     #[command(flatten)]
     pub telemetry: TelemetryConfig,
 }

@@ -26,6 +26,7 @@ use common::{
     auth::{Issuer, Verifier},
     event_store::EventStore,
     nats::Nats,
+    room::Room,
     trips::Trips,
     view::CaughtUp,
 };
@@ -64,10 +65,12 @@ pub async fn serve(
     let drivers = EventStore::<DriverDecider>::new(&nats);
     let gatherer = Arc::new(Gatherer::new(&nats, config.gathering));
     let (earnings, caught_up) = (Earnings::default(), CaughtUp::default());
+    let room = Room::new(config.room);
     let gateway = Gateway::new(http::Parts {
         drivers: drivers.clone(),
         trips: Trips::new(&nats),
         gatherer: Arc::clone(&gatherer),
+        room: room.clone(),
         earnings: earnings.clone(),
         verifier: Verifier::new(&config.auth, nats.clock.clone())?,
         shutdown: shutdown.clone(),
@@ -89,6 +92,7 @@ pub async fn serve(
         Box::pin(consumers::run(&nats, &drivers, shutdown.clone())),
         Box::pin(earnings.follow(&nats, &caught_up, shutdown.clone())),
         nats.keep_clock(shutdown.clone()),
+        room.watch(&nats, shutdown.clone()),
     )?;
     Ok(())
 }

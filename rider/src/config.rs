@@ -4,7 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use axum::http::Uri;
 use common::{
-    auth::AuthConfig, breaker::BreakerConfig, nats::NatsConfig, telemetry::TelemetryConfig,
+    auth::AuthConfig, breaker::BreakerConfig, nats::NatsConfig, room::RoomConfig,
+    telemetry::TelemetryConfig,
 };
 
 use crate::{
@@ -41,6 +42,9 @@ pub struct Config {
     /// How long the payment provider may take for an answer before its outcome counts as unknown.
     #[arg(long, env = "PAYMENTS_TIMEOUT_MS", default_value_t = 3_000)]
     pub payments_timeout_ms: u64,
+    /// When new rides are refused because the broker's store is nearly full.
+    #[command(flatten)]
+    pub room: RoomConfig,
     /// When the payment provider is left alone for a while.
     #[command(flatten)]
     pub breaker: BreakerConfig,

@@ -34,6 +34,7 @@ use common::{
     auth::{Issuer, Verifier},
     breaker::Breaker,
     nats::Nats,
+    room::Room,
     stream::ProvisionError,
     trips::Trips,
     view::CaughtUp,
@@ -89,7 +90,9 @@ pub async fn serve(
     let Some(store) = open_store(&config.store, &shutdown).await? else { return Ok(()) };
     let (bell, caught_up) = (Bell::default(), CaughtUp::default());
     let backlog = Backlog::new(config.outbox_max);
+    let room = Room::new(config.room);
     let gateway = Gateway {
+        room: room.clone(),
         nats: nats.clone(),
         store: store.clone(),
         bell: bell.clone(),
@@ -108,7 +111,8 @@ pub async fn serve(
     let served = tokio::try_join!(
         common::http::serve(listener, app, shutdown.clone()),
         backlog.keep(&store, shutdown.clone()),
-        Box::pin(behind_the_broker(&config, nats, &store, bell, &caught_up, shutdown)),
+        room.watch(&nats, shutdown.clone()),
+        Box::pin(behind_the_broker(&config, nats.clone(), &store, bell, &caught_up, shutdown)),
     );
     // What was accepted is written before the process may end.
     store.close().await;

@@ -77,6 +77,11 @@ impl Broker {
         self.running.as_ref().and_then(|running| running.child.id())
     }
 
+    /// What it may store.
+    pub fn max_file_bytes(&self) -> u64 {
+        self.config.max_file_bytes
+    }
+
     pub fn store(&self) -> &Path {
         self.store.folder()
     }

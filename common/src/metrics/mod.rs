@@ -64,6 +64,14 @@ pub static BREAKER_CALLS: Counter =
 pub static OUTBOX_WAITING: Gauge =
     Gauge::new("outbox_waiting", "Rows that are committed and not yet published.");
 
+/// What is refused for want of room: `load` (`pings`, `rides`).
+pub static ROOM_REFUSED: Counter =
+    Counter::new("room_refused_total", "Requests refused because the store is nearly full.");
+/// What the account stores.
+pub static ROOM_USED_MIB: Gauge = Gauge::new("room_used_mib", "What the broker stores, MiB.");
+/// What it may store; 0 while that is not known.
+pub static ROOM_MAX_MIB: Gauge = Gauge::new("room_max_mib", "What the broker may store, MiB.");
+
 /// How far the logical clock is ahead of broker time.
 pub static HLC_DRIFT_MS: Gauge =
     Gauge::new("hlc_drift_ms", "How far the logical clock is ahead of broker time, milliseconds.");

@@ -8,6 +8,7 @@ pub mod http;
 pub mod postgres;
 
 use crate::broker::{Broker, BrokerError, Environment, Options};
+use crate::nats::Nats;
 use std::error::Error;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -67,6 +68,26 @@ fn no_broker(err: &BrokerError) -> ! {
         source = cause.source();
     }
     panic!("{message}")
+}
+
+/// Fills the broker's store up to so many bytes with dead letters that nobody reads.
+///
+/// # Panics
+/// When the broker refuses them.
+pub async fn fill(nats: &Nats, up_to_bytes: u64) {
+    const LETTER_BYTES: usize = 512 << 10;
+    let letter = bytes::Bytes::from(vec![0; LETTER_BYTES]);
+    loop {
+        let account = nats.admin.query_account().await.unwrap_or_else(|err| panic!("{err}"));
+        let missing = up_to_bytes.saturating_sub(account.storage);
+        if missing == 0 {
+            return;
+        }
+        let part = usize::try_from(missing).map_or(LETTER_BYTES, |bytes| bytes.min(LETTER_BYTES));
+        let subject = crate::subject::dead_letter("nobody", "NOTHING", missing);
+        let stored = async { nats.jetstream.publish(subject, letter.slice(..part)).await?.await };
+        stored.await.unwrap_or_else(|err| panic!("the store is not filled: {err}"));
+    }
 }
 
 /// What a probe found: `true`, or the value it was looking for.

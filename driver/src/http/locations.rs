@@ -12,6 +12,7 @@ use common::{
     id::{DriverId, SessionId},
     ping::{BATCH_PINGS_MAX, BatchHead, Ping},
     problem::{Problem, ProblemBody},
+    room::Load,
     subject::Partitions,
 };
 use serde::{
@@ -143,6 +144,11 @@ pub(super) async fn store_locations(
     Json(request): Json<LocationsRequest>,
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
     let LocationsRequest { session_id, sent_at, points } = request;
+    let refused_interval_ms = gateway.gatherer.refused_interval_ms();
+    gateway
+        .room
+        .admit(Load::Pings)
+        .map_err(|full| Problem::from(full).with("next_interval_ms", refused_interval_ms))?;
     if points.is_empty() || points.len() > BATCH_PINGS_MAX {
         let detail = format!("1 to {BATCH_PINGS_MAX} points, not {}", points.len());
         return Err(Problem::invalid("/points", detail));
@@ -168,7 +174,7 @@ pub(super) async fn store_locations(
     gatherer
         .store(partition, &head, &pings)
         .await
-        .map_err(|err| problems::of_pings(err, gatherer.refused_interval_ms()))?;
+        .map_err(|err| problems::of_pings(err, refused_interval_ms))?;
     let next_interval_ms = gatherer.next_interval_ms();
     let accepted = Accepted { accepted: pings.len(), rejected, next_interval_ms };
     Ok((StatusCode::ACCEPTED, Json(accepted)))

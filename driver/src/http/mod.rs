@@ -21,6 +21,7 @@ use common::{
     id::{DriverId, TripId},
     nats::Nats,
     problem::Problem,
+    room::Room,
     trips::{Trips, TripsError},
     view::CaughtUp,
 };
@@ -40,6 +41,7 @@ pub(crate) struct Parts {
     pub(crate) drivers: EventStore<DriverDecider>,
     pub(crate) trips: Trips,
     pub(crate) gatherer: Arc<Gatherer>,
+    pub(crate) room: Room,
     pub(crate) earnings: Earnings,
     pub(crate) verifier: Verifier,
     pub(crate) shutdown: CancellationToken,

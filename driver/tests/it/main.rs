@@ -15,5 +15,6 @@ mod input;
 mod offers;
 mod phone;
 mod pings;
+mod room;
 mod trips;
 mod world;

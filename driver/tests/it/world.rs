@@ -12,6 +12,7 @@ use common::{
     id::{CommandId, DriverId, EventId, OfferId, TripId},
     money::{Currency, Money},
     nats::{Nats, NatsConfig},
+    room::RoomConfig,
     stream,
     subject::Partitions,
     telemetry::TelemetryConfig,
@@ -30,6 +31,9 @@ use uuid::Uuid;
 use crate::phone::Phone;
 
 const TOKEN_TTL: Duration = Duration::from_secs(600);
+
+/// What the service is told that the broker may store.
+pub(crate) const STORE_MAX_BYTES: u64 = 32 << 20;
 
 pub(crate) struct World {
     pub(crate) broker: TestBroker,
@@ -58,6 +62,7 @@ impl World {
             },
             auth: issuer.config(),
             gathering: GatherConfig::default(),
+            room: RoomConfig { store_max_bytes: Some(STORE_MAX_BYTES), ..RoomConfig::default() },
             telemetry: TelemetryConfig { log: "warn".into(), log_json: false },
         };
         let mut world = Self {

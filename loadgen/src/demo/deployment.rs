@@ -149,7 +149,8 @@ impl Deployment {
         };
         let location: location::Config =
             parsed("location", flags("location", motion(plan.speed_scale, plan.plausible_scale)))?;
-        let driver: driver::Config = parsed("driver", flags("driver", auth(&keys)))?;
+        let driver = flags("driver", [auth(&keys), self.room()].concat());
+        let driver: driver::Config = parsed("driver", driver)?;
         let trip: trip::Config = parsed("trip", flags("trip", auth(&keys)))?;
         let rider: rider::Config = parsed("rider", flags("rider", self.money(plan, &keys)))?;
 
@@ -163,8 +164,14 @@ impl Deployment {
         Ok(())
     }
 
+    /// What the broker may store, where it is ours.
+    fn room(&self) -> Vec<String> {
+        let max = self.broker.as_ref().map(Broker::max_file_bytes);
+        max.map(|max| flag("--store-max-bytes", &max.to_string()).into()).unwrap_or_default()
+    }
+
     fn money(&self, plan: &Plan, keys: &AuthConfig) -> Vec<String> {
-        let mut flags = auth(keys);
+        let mut flags = [auth(keys), self.room()].concat();
         // Quotes hold for two minutes, so a secret of this run's own will do.
         let secret = fresh_secret();
         flags.extend(flag("--fare-secret", &secret));

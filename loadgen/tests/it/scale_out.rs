@@ -16,6 +16,7 @@ use common::{
     money::{Currency, Money},
     nats::{Nats, NatsConfig},
     ping::{self, Ping, PingBatch},
+    room::RoomConfig,
     stream, subject,
     telemetry::TelemetryConfig,
     testing::{TestBroker, deadline, eventually, eventually_within, http::HttpClient},
@@ -85,6 +86,7 @@ async fn start_driver(
         nats: config,
         auth: issuer.config(),
         gathering: driver::GatherConfig::default(),
+        room: RoomConfig::default(),
         telemetry: TelemetryConfig { log: "warn".into(), log_json: false },
     };
     let base = format!("http://{}", settings.listen);

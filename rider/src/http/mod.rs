@@ -20,6 +20,7 @@ use common::{
     id::{CommandId, DriverId, RiderId, TripId},
     nats::Nats,
     problem::Problem,
+    room::Room,
     trips::Trips,
     view::CaughtUp,
 };
@@ -58,6 +59,8 @@ pub(crate) struct Gateway {
     pub trips: Trips,
     /// Questions to `location`.
     pub location: Location,
+    /// How full the broker's store is.
+    pub room: Room,
     /// Ends event streams.
     pub shutdown: CancellationToken,
 }

@@ -16,6 +16,7 @@ use common::{
     id::{CommandId, RiderId, TripId},
     log::LogPort,
     problem::{Problem, ProblemBody},
+    room::Load,
 };
 use serde::Deserialize;
 
@@ -29,7 +30,7 @@ use crate::{
     orders,
     store::{
         StoreError,
-        requests::{Accepted, OrderError, RideOrder, answered},
+        requests::{Accepted, NoRide, OrderError, RideOrder, answered},
         trips,
     },
 };
@@ -65,8 +66,11 @@ pub(super) async fn request_trip(
 ) -> Result<Response, Problem> {
     let now = gateway.now();
     let ride = match gateway.fares.verify(&request.fare_id, rider, now) {
-        Ok(fare) => Ok(ride(fare, now)?),
-        Err(err) => Err(err),
+        Ok(fare) => match gateway.room.admit(Load::Rides) {
+            Ok(()) => Ok(ride(fare, now)?),
+            Err(full) => Err(NoRide::NoRoom(full)),
+        },
+        Err(err) => Err(NoRide::Fare(err)),
     };
     let fingerprint = fingerprint(&request.fare_id);
     let cause = Cause { id: None, traceparent: traceparent(CommandId::fresh()) };
@@ -175,8 +179,13 @@ impl From<OrderError> for Problem {
             OrderError::TripInProgress(trip) => {
                 Self::conflict("trip_in_progress", detail).with("trip_id", trip.to_string())
             }
-            OrderError::Fare(FareError::Invalid) => Self::new(status, "fare_invalid", detail),
-            OrderError::Fare(FareError::Expired(_)) => Self::conflict("fare_expired", detail),
+            OrderError::NoRide(NoRide::NoRoom(full)) => full.into(),
+            OrderError::NoRide(NoRide::Fare(FareError::Invalid)) => {
+                Self::new(status, "fare_invalid", detail)
+            }
+            OrderError::NoRide(NoRide::Fare(FareError::Expired(_))) => {
+                Self::conflict("fare_expired", detail)
+            }
             OrderError::Store(err) => err.into(),
         }
     }

@@ -6,6 +6,7 @@ use common::{
     event_store::Cause,
     id::{RiderId, TripId},
     planted::{self, Planted},
+    room::Full,
 };
 use prost::Message as _;
 
@@ -35,9 +36,20 @@ pub struct RideOrder {
     pub now: Timestamp,
     /// The request's trace.
     pub cause: Cause,
-    /// What to write and to answer, unless the fare cannot be used. A phone that asks again gets
+    /// What to write and to answer, unless there is no ride to be had. A phone that asks again gets
     /// its answer even then.
-    pub ride: Result<(Ride, Answer), FareError>,
+    pub ride: Result<(Ride, Answer), NoRide>,
+}
+
+/// Why there is no ride to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoRide {
+    /// The fare cannot be used.
+    #[error(transparent)]
+    Fare(#[from] FareError),
+    /// The system has no room for new rides.
+    #[error(transparent)]
+    NoRoom(#[from] Full),
 }
 
 /// A ride that is taken up, now or before.
@@ -58,9 +70,9 @@ pub enum OrderError {
     /// The rider is on a trip.
     #[error("the rider is on trip {0}")]
     TripInProgress(TripId),
-    /// The fare cannot be used.
+    /// There is none.
     #[error(transparent)]
-    Fare(#[from] FareError),
+    NoRide(#[from] NoRide),
     /// It could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -18,4 +18,5 @@ mod phone;
 mod quotes;
 mod reconciliation;
 mod replicas;
+mod room;
 mod world;

@@ -21,6 +21,7 @@ use common::{
     envelope::Envelope,
     id::{DriverId, EventId, RiderId, TripId},
     nats::{Nats, NatsConfig},
+    room::RoomConfig,
     stream,
     subject::{self, Partitions},
     telemetry::TelemetryConfig,
@@ -41,6 +42,8 @@ use uuid::Uuid;
 
 use crate::phone::Phone;
 
+/// What the service is told that the broker may store.
+pub(crate) const STORE_MAX_BYTES: u64 = 32 << 20;
 pub(crate) const SECRET: &str = "a secret for tests that is long enough";
 pub(crate) const DRIVER: DriverId = DriverId(Uuid::from_u128(0xD1));
 /// What a way takes, according to the scripted `location`.
@@ -125,6 +128,7 @@ impl World {
             payments_url: self.payments_url.parse().unwrap(),
             payments_timeout_ms: 1_000,
             breaker: BreakerConfig::default(),
+            room: RoomConfig { store_max_bytes: Some(STORE_MAX_BYTES), ..RoomConfig::default() },
             nightly: NightlyConfig { nightly: "0 0 3 * * *".into(), reconcile_after_ms: 0 },
             fare_secret: SECRET.into(),
             tariff: TARIFF_DEFAULT.parse().unwrap(),

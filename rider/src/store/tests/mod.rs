@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{
     Place, Reader, Store, StoreError, ledger, outbox,
-    requests::{Accepted, OrderError, RideOrder, accept},
+    requests::{Accepted, NoRide, OrderError, RideOrder, accept},
     trips,
 };
 use crate::{
@@ -156,7 +156,8 @@ async fn the_same_key_is_answered_alike_and_asks_for_one_ride_even_after_a_resta
     let first = place(&store, order(1, ANNA, "k")).await.unwrap();
     store.close().await;
     let store = home.open().await;
-    let again = RideOrder { ride: Err(FareError::Expired(NOON)), ..order(2, ANNA, "k") };
+    let again =
+        RideOrder { ride: Err(NoRide::Fare(FareError::Expired(NOON))), ..order(2, ANNA, "k") };
     let second = place(&store, again).await.unwrap();
     assert!(second.is_replay);
     assert_eq!(second.answer, first.answer);
