@@ -2,12 +2,14 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked -p driver -p rider -p location -p trip -p loadgen
+# Built apart: `loadgen` can make the services in itself fail, the services' own binaries cannot.
+RUN cargo build --release --locked -p driver -p rider -p location -p trip \
+ && mkdir /out && cp target/release/driver target/release/rider target/release/location \
+    target/release/trip /out/ \
+ && cargo build --release --locked -p loadgen && cp target/release/loadgen /out/
 
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/ride ride
-COPY --from=build /src/target/release/driver /src/target/release/rider \
-     /src/target/release/location /src/target/release/trip \
-     /src/target/release/loadgen /usr/local/bin/
+COPY --from=build /out/ /usr/local/bin/
 USER ride
 WORKDIR /var/lib/ride
