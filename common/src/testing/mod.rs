@@ -139,6 +139,11 @@ pub async fn eventually_within<F: Fact>(
     }
 }
 
+/// The pause between two looks, for the few that have to compare what they see themselves.
+pub async fn before_next_look() {
+    sleep(LOOK_PAUSE).await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::{eventually, eventually_within};

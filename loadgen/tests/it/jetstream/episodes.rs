@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_nats::{HeaderMap, header, jetstream::AckKind};
-use common::testing::deadline;
+use common::testing::{before_next_look, deadline};
 use futures_util::future::join_all;
 use loadgen::sim::jetstream::{Pull, Reader};
 use tokio::time::Instant;
@@ -20,7 +20,6 @@ const SOON: Duration = Duration::from_millis(300);
 const LIFE: Duration = Duration::from_secs(1);
 /// Apart by more than a busy machine mixes up.
 const NAK_DELAYS: [Duration; 2] = [Duration::from_millis(900), Duration::from_millis(300)];
-const LOOK_PAUSE: Duration = Duration::from_millis(10);
 const WAITS_LONG: Duration = deadline::FACT;
 
 fn waiting(reader: u64, batch: u32) -> Pull {
@@ -87,7 +86,7 @@ impl Pair {
             if !is_duplicate || Instant::now() >= until {
                 break answer;
             }
-            tokio::time::sleep(LOOK_PAUSE).await;
+            before_next_look().await;
         };
         let now = self.now();
         let simulated = self.sim.publish(now, REPEATED.1, headers, "again".into());

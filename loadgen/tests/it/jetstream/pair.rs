@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use async_nats::{HeaderMap, header, jetstream::AckKind};
 use bytes::Bytes;
-use common::clock::{Timestamp, machine_time};
+use common::{
+    clock::{Timestamp, machine_time},
+    testing::before_next_look,
+};
 use loadgen::sim::jetstream::{
     Acknowledged, ConsumerState, EXPECTED_SUBJECT, Message, Options, Output, Pin, PublishError,
     Pull, Reader, Receipt, Refused, SimJetStream, StreamState,
@@ -21,8 +24,6 @@ use super::{
 
 /// Deliveries that an answer may still be given to.
 const IN_HAND_MAX: usize = 12;
-/// Looks at a state that is not equal yet.
-const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
 /// Where the two differ.
 #[derive(Debug)]
@@ -454,7 +455,7 @@ impl Pair {
             if compared.is_ok() || Instant::now() >= until {
                 return compared;
             }
-            tokio::time::sleep(LOOK_PAUSE).await;
+            before_next_look().await;
         }
     }
 
@@ -468,7 +469,7 @@ impl Pair {
             if compared.is_ok() || Instant::now() >= until {
                 return compared;
             }
-            tokio::time::sleep(LOOK_PAUSE).await;
+            before_next_look().await;
         }
     }
 
