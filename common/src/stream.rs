@@ -42,14 +42,6 @@ pub const OWNER_GROUP: &str = "owner";
 pub const TRIES_MAX: i64 = 5;
 /// How long the broker waits for an ack; a handler at work says so three times in that time.
 pub const ACK_WAIT: Duration = Duration::from_millis(1_500);
-/// The same for the first delivery, the second and so on: an owner that is cut off or half dead for
-/// some seconds must not use up the tries of a message that has done nothing wrong.
-pub const UNANSWERED_WAIT: [Duration; 4] = [
-    ACK_WAIT,
-    Duration::from_millis(2_000),
-    Duration::from_millis(4_000),
-    Duration::from_millis(8_000),
-];
 /// A silent owner loses its partition after this. Longer than [`ACK_WAIT`], else the next owner
 /// would see new messages before the old one's unacknowledged ones.
 pub const PIN_TIMEOUT: Duration = Duration::from_millis(2_400);
@@ -461,7 +453,6 @@ fn settings(
         filter_subjects,
         ack_policy: AckPolicy::Explicit,
         ack_wait: ACK_WAIT,
-        backoff: UNANSWERED_WAIT.to_vec(),
         max_deliver: TRIES_MAX,
         max_ack_pending,
         deliver_policy: if only_new { DeliverPolicy::New } else { DeliverPolicy::All },
