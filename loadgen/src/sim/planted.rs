@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     report::{SimArgs, each_seed},
-    run::Outcome,
+    run::{Outcome, run},
 };
 use crate::report::write_json;
 
@@ -70,7 +70,7 @@ fn first_to_find(args: &SimArgs, bug: Planted) -> anyhow::Result<Found> {
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         let seed = outcome.options.seed;
         let is_lower = found.as_ref().is_none_or(|(before, _)| seed < *before);
-        if !outcome.findings.is_empty() && is_lower {
+        if !outcome.findings.is_empty() && is_lower && is_clean_without(bug, seed, args.steps) {
             *found = Some((seed, first(&outcome)));
         }
         found.is_none()
@@ -79,6 +79,14 @@ fn first_to_find(args: &SimArgs, bug: Planted) -> anyhow::Result<Found> {
     let (seed, finding) = found.unzip();
     let finding = finding.unwrap_or_else(|| "nothing".to_owned());
     Ok(Found { bug: bug.name(), seed, finding })
+}
+
+/// A seed that fails without the bug, too, has not found it.
+fn is_clean_without(bug: Planted, seed: u64, steps: u64) -> bool {
+    plant(None);
+    let clean = run(seed, steps, false);
+    plant(Some(bug));
+    clean.is_ok_and(|outcome| outcome.findings.is_empty())
 }
 
 fn first(outcome: &Outcome) -> String {
