@@ -10,7 +10,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 
-use super::{REOPEN_AFTER, verdict::Class};
+use super::{reader::REOPEN_AFTER, verdict::Class};
 use crate::{
     clock::Timestamp,
     failpoint, metrics,
