@@ -31,15 +31,15 @@ pub const LOCATION: &str = "LOCATION";
 pub const CRON: &str = "CRON";
 /// Full copies of messages that could not be handled.
 pub const DLQ: &str = "DLQ";
-/// What the broker says of messages that used up their tries without an answer.
-pub const ADVISORIES: &str = "ADVISORIES";
 /// Dead letters on their way back to the consumer that gave them up: a work queue.
 pub const REPLAY: &str = "REPLAY";
 
 /// The group whose one member owns a partition's consumer.
 pub const OWNER_GROUP: &str = "owner";
-/// Deliveries of one message before it goes to the DLQ.
+/// Tries of one message before it goes to the DLQ. The loops hold it: see `consumer::admit`.
 pub const TRIES_MAX: i64 = 5;
+/// The broker itself never gives up: what it lets go it can only tell once, to whoever listens.
+const UNBOUNDED: i64 = -1;
 /// How long the broker waits for an ack; a handler at work says so three times in that time.
 pub const ACK_WAIT: Duration = Duration::from_millis(1_500);
 /// A silent owner loses its partition after this. Longer than [`ACK_WAIT`], else the next owner
@@ -200,12 +200,6 @@ pub fn streams(partitions: Partitions) -> Vec<Config> {
             max_message_size: -1,
             ..file(REPLAY, &[subject::REPLAYS], partitions)
         },
-        Config {
-            discard: DiscardPolicy::Old,
-            max_bytes: 16 * MIB,
-            max_age: 30 * DAY,
-            ..file(ADVISORIES, &["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"], partitions)
-        },
     ]
 }
 
@@ -310,15 +304,6 @@ pub const LOCATION_PINGS: ConsumerSpec = ConsumerSpec {
     kind: ConsumerKind::Pings,
     only_new: false,
 };
-/// `trip` puts aside, for all services, what used up its tries without an answer: it serves
-/// operations, and one reader that replicas share needs no partitions.
-pub const TRIP_ADVISORIES: ConsumerSpec = ConsumerSpec {
-    name: "trip-advisories",
-    stream: ADVISORIES,
-    prefixes: &["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"],
-    kind: ConsumerKind::Worker,
-    only_new: false,
-};
 /// `rider` catches up on missed fares at night, and then compares the ledger with the log.
 pub const RIDER_NIGHTLY: ConsumerSpec = ConsumerSpec {
     name: "rider-nightly",
@@ -329,7 +314,7 @@ pub const RIDER_NIGHTLY: ConsumerSpec = ConsumerSpec {
 };
 
 /// Every durable consumer, but for those that only replay.
-pub const CONSUMERS: [ConsumerSpec; 9] = [
+pub const CONSUMERS: [ConsumerSpec; 8] = [
     DRIVER_COMMANDS,
     DRIVER_TIMERS,
     TRIP_REQUESTS,
@@ -337,7 +322,6 @@ pub const CONSUMERS: [ConsumerSpec; 9] = [
     TRIP_DRIVERS,
     RIDER_PAYMENTS,
     LOCATION_PINGS,
-    TRIP_ADVISORIES,
     RIDER_NIGHTLY,
 ];
 
@@ -453,7 +437,7 @@ fn settings(
         filter_subjects,
         ack_policy: AckPolicy::Explicit,
         ack_wait: ACK_WAIT,
-        max_deliver: TRIES_MAX,
+        max_deliver: UNBOUNDED,
         max_ack_pending,
         deliver_policy: if only_new { DeliverPolicy::New } else { DeliverPolicy::All },
         ..pull::Config::default()
@@ -467,12 +451,6 @@ fn settings(
         priority_timeout: PIN_TIMEOUT,
         ..shared
     }
-}
-
-/// Whether a message leaves this stream once it is done with.
-#[must_use]
-pub fn is_work_queue(stream: &str) -> bool {
-    matches!(stream, DRIVER_CMD | REPLAY)
 }
 
 /// Makes every stream and consumer as declared above. Doing it twice changes nothing. What exists

@@ -8,7 +8,6 @@
 //! | reads | `trip.event.>`, `trip.due.>`: its own, as process manager (lanes) | `consumers.rs` |
 //! | reads | `trip.event.>`: who looks for a driver (a view) | `dispatch/` |
 //! | reads | `trip.event.>`, `driver.event.>` from the first on (a view) | `invariants/` |
-//! | reads | advisories: messages of any service that used up their tries without an answer (a worker) | `common::consumer` |
 //! | writes | `trip.event.>`, `trip.timer.>`: the only writer | `record/`, through the event store |
 //! | writes | `driver.command.<p>.<driver>`: offer, release | `driver_commands.rs` |
 //! | asks | `location.query.candidates`: who is near | `dispatch/candidates.rs` |
@@ -75,7 +74,6 @@ pub async fn serve(
             nats.keep_clock(shutdown.clone()),
             commands::run(&nats, store.clone(), shutdown.clone()),
             consumers::run(&nats, reactions, shutdown.clone()),
-            consumer::read_advisories(&nats, shutdown.clone()),
             consumer::watch_lag(&nats, shutdown.clone()),
             ordered.run(&nats, shutdown.clone()),
             timer::sweep(&nats, store, timer::SWEEP_EVERY, shutdown.clone()),

@@ -85,7 +85,7 @@ pub(super) async fn bury(nats: &Nats, obituary: &Obituary<'_>) {
 }
 
 /// Tries once to store the copy. That it is there already is as good.
-pub(super) async fn store(nats: &Nats, obituary: &Obituary<'_>) -> Result<(), PublishError> {
+async fn store(nats: &Nats, obituary: &Obituary<'_>) -> Result<(), PublishError> {
     let copy = PublishMessage::build()
         .payload(obituary.payload.clone())
         .headers(obituary.headers(nats.clock.now()))

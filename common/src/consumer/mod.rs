@@ -1,7 +1,6 @@
 //! The loops that read durable consumers, and the only place that acknowledges. A handler only
 //! says how it went.
 
-mod advisories;
 mod config;
 pub mod dead;
 mod lag;
@@ -19,11 +18,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    advisories::run as read_advisories,
     config::{ConsumerConfig, RETRY_FIRST_MS},
     lag::watch as watch_lag,
     share::Share,
-    verdict::{Class, UnknownClass, Verdict, acks_first, verdict},
+    verdict::{Class, UnknownClass, Verdict, acks_first, admit, verdict},
 };
 use self::{
     patience::Patience,

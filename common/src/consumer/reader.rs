@@ -18,7 +18,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Class, Delivery, Failure, Verdict, acks_first,
+    Class, Delivery, Failure, Verdict, acks_first, admit,
     dead::{self, Obituary},
     patience::{Patience, with_progress, within},
     replay::Returned,
@@ -32,7 +32,7 @@ use crate::{
     nats::Nats,
     stream::{
         ConsumerKind, ConsumerSpec, HANDLED_BYTES_MAX, OWNER_GROUP, PINGS_IN_FLIGHT, PULL_EXPIRES,
-        REPLAY, ReplaySpec, WORKER_IN_FLIGHT,
+        REPLAY, ReplaySpec, TRIES_MAX, WORKER_IN_FLIGHT,
     },
 };
 
@@ -343,7 +343,10 @@ impl Reader {
         {
             tracing::debug!(sequence, error = %err, "ack not sent");
         }
-        let handled = self.handle(&message, &case, handler).await;
+        let (attempt, handled) = match admit(attempt) {
+            Ok(()) => (attempt, self.handle(&message, &case, handler).await),
+            Err(unanswered) => (TRIES_MAX, Err(unanswered)),
+        };
         self.count(attempt, &handled);
         let judged = verdict(handled, attempt, sequence, self.nats.consuming.retry_first());
         let settled = match judged {

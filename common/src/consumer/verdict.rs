@@ -20,7 +20,7 @@ pub enum Class {
     Permanent,
     /// Its handler gave no answer in time, five times.
     Hung,
-    /// It killed whoever handled it, five times.
+    /// It killed whoever handled it, or nobody answered for it, five times.
     Fatal,
 }
 
@@ -86,6 +86,18 @@ pub fn acks_first() -> bool {
     planted::is_on(Planted::AckBeforeEffect)
 }
 
+/// Judges whether this delivery of a message (1 is the first) is handed to its handler. Five that
+/// nobody answered killed whoever had them in hand, or never came: another one would be a sixth try.
+///
+/// # Errors
+/// When it is not. The failure is judged by [`verdict`], as one of the last try.
+pub fn admit(delivery: i64) -> Result<(), Failure> {
+    if delivery <= TRIES_MAX {
+        return Ok(());
+    }
+    Err(Failure::Fatal(anyhow::anyhow!("no answer to {TRIES_MAX} deliveries")))
+}
+
 /// Judges how a handler's `attempt` (1 is the first) at the message of this sequence went.
 #[must_use]
 pub fn verdict(
@@ -120,7 +132,7 @@ fn backoff(attempt: i64, sequence: u64, first: Duration) -> Duration {
 mod tests {
     use std::time::Duration;
 
-    use super::{Class, Verdict, backoff, verdict};
+    use super::{Class, Verdict, admit, backoff, verdict};
     use crate::{consumer::Failure, stream::TRIES_MAX};
 
     const FIRST: Duration = Duration::from_secs(1);
@@ -151,6 +163,21 @@ mod tests {
         }
         let malformed = judge(Err(Failure::Permanent(err())), 1);
         assert!(matches!(malformed, Verdict::Bury { class: Class::Permanent, .. }));
+    }
+
+    #[test]
+    fn what_five_deliveries_got_no_answer_to_is_buried_and_handed_to_nobody() {
+        for delivery in 1..=TRIES_MAX {
+            admit(delivery).unwrap();
+        }
+        for delivery in [TRIES_MAX + 1, TRIES_MAX + 2, i64::MAX] {
+            let judged = verdict(admit(delivery), delivery, 1, FIRST);
+            let Verdict::Bury { class, err } = judged else { panic!("{judged:?}") };
+            assert_eq!(
+                (class, err.to_string().as_str()),
+                (Class::Fatal, "no answer to 5 deliveries")
+            );
+        }
     }
 
     #[test]

@@ -346,7 +346,6 @@ async fn a_replay_that_kills_its_handler_is_recorded_and_stands_in_nobodys_way()
     let outside = Outside::broken();
     let worker = with_letters(&nats, &outside, 1).await;
     worker.stop().await;
-    let aside = Process::reading_advisories(&nats);
     let replaying = replay(&nats, false);
     let dying = async {
         for attempt in 1..=5 {
@@ -363,7 +362,6 @@ async fn a_replay_that_kills_its_handler_is_recorded_and_stands_in_nobodys_way()
             eventually("it is in hand", is_in_hand).await;
             worker.kill().await;
         }
-        // Somebody has to pull for the broker to notice.
         Process::start(&nats, WORKER, outside.handler())
     };
     let (run, worker) = tokio::join!(replaying, dying);
@@ -372,7 +370,6 @@ async fn a_replay_that_kills_its_handler_is_recorded_and_stands_in_nobodys_way()
     let letter = list(&nats, Filter::default()).await.remove(0);
     assert_eq!(letter.resolution.unwrap().class, Some(Class::Fatal));
     worker.stop().await;
-    aside.stop().await;
 }
 
 #[tokio::test]

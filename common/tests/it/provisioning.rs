@@ -1,12 +1,17 @@
 //! Streams and consumers as declared, and keys where the broker itself would put them.
 
-use async_nats::jetstream::stream::{Config, StorageType};
+use async_nats::jetstream::{
+    consumer::pull,
+    stream::{Config, StorageType},
+};
 use common::{
+    id::RiderId,
     nats::Nats,
     stream::{self, ProvisionError},
     subject::Partitions,
     testing,
 };
+use futures_util::StreamExt as _;
 use uuid::Uuid;
 
 #[tokio::test]
@@ -19,9 +24,32 @@ async fn provisioning_twice_changes_nothing() {
         let stream = nats.admin.get_stream(spec.stream).await.unwrap();
         for partition in spec.partitions(nats.partitions) {
             let info = stream.consumer_info(spec.durable(partition)).await.unwrap();
-            assert_eq!(info.config.max_deliver, stream::TRIES_MAX);
+            // The loops count: whatever they miss comes again.
+            assert_eq!(info.config.max_deliver, -1);
         }
     }
+}
+
+#[tokio::test]
+async fn a_consumer_of_an_older_deployment_is_set_anew_and_knows_where_it_is() {
+    let broker = testing::broker().await;
+    let nats = Nats::new(broker.client().await, Partitions::new(1).unwrap());
+    nats.prepare().await.unwrap();
+    let spec = stream::TRIP_REQUESTS;
+    let held = nats.admin.get_stream(spec.stream).await.unwrap();
+    let older = pull::Config { max_deliver: stream::TRIES_MAX, ..spec.config(0) };
+    let consumer = held.update_consumer(older).await.unwrap();
+    for text in ["handled", "waits"] {
+        let subject = nats.partitions.rider_event(RiderId::fresh());
+        nats.jetstream.publish(subject, text.into()).await.unwrap().await.unwrap();
+    }
+    let pull = consumer.stream().group(stream::OWNER_GROUP).max_messages_per_batch(1);
+    let handled = pull.messages().await.unwrap().next().await.unwrap().unwrap();
+    handled.double_ack().await.unwrap();
+    nats.prepare().await.unwrap();
+    let info = held.consumer_info(spec.durable(0)).await.unwrap();
+    assert_eq!(info.config.max_deliver, -1);
+    assert_eq!((info.ack_floor.stream_sequence, info.num_pending), (1, 1));
 }
 
 #[tokio::test]
@@ -87,7 +115,7 @@ async fn a_second_handler_of_a_command_is_refused_by_the_broker() {
     let broker = testing::broker().await;
     let nats = Nats::new(broker.client().await, Partitions::new(2).unwrap());
     nats.prepare().await.unwrap();
-    let second = async_nats::jetstream::consumer::pull::Config {
+    let second = pull::Config {
         durable_name: Some("second-handler".to_owned()),
         filter_subject: "driver.command.0.>".to_owned(),
         ..Default::default()

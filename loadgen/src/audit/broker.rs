@@ -1,12 +1,14 @@
 //! What the broker says of messages beside the events themselves: how far every consumer is, what is
-//! in the dead-letter queue, what was given up without an answer, and what a work queue still holds.
+//! in the dead-letter queue, and what a work queue still holds.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
-use anyhow::Context as _;
 use async_nats::{
     HeaderMap,
-    jetstream::stream::{DirectGetErrorKind, Stream},
+    jetstream::{
+        consumer::{self, pull},
+        stream::{DirectGetErrorKind, Stream},
+    },
 };
 use common::{
     consumer::dead,
@@ -15,7 +17,6 @@ use common::{
     subject,
     view::{Start, Stored, ViewSpec},
 };
-use serde::Deserialize;
 
 use super::log::read_all;
 
@@ -33,8 +34,6 @@ pub struct BrokerEvidence {
     pub consumers: Vec<ConsumerState>,
     /// Every dead letter.
     pub dead: Vec<DeadLetter>,
-    /// What used up its tries without an answer, by the broker's own word.
-    pub given_up: Vec<GivenUp>,
     /// What nobody has taken out of the work queue.
     pub left: Vec<Left>,
 }
@@ -46,14 +45,14 @@ pub struct ConsumerState {
     pub consumer: String,
     /// The stream that it reads.
     pub stream: String,
-    /// How often the broker gives it a message at most.
-    pub tries_max: i64,
+    /// In which settings it differs from what is declared: what it has, and what it should have.
+    pub differs: Vec<String>,
     /// Messages that it was not given yet.
     pub pending: u64,
     /// Messages that it was given and did not answer.
     pub unanswered: u64,
     /// The first message after the last answered one, though nothing waits for an answer: the broker
-    /// has given it up.
+    /// gives it to nobody any more.
     pub skipped: Option<u64>,
 }
 
@@ -95,21 +94,6 @@ pub enum Original {
     Never,
 }
 
-/// An advisory of the broker: this message was given as often as allowed, and nobody answered.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct GivenUp {
-    /// The stream.
-    pub stream: String,
-    /// The consumer.
-    pub consumer: String,
-    /// The message.
-    #[serde(rename = "stream_seq")]
-    pub sequence: u64,
-    /// How often it was given.
-    #[serde(rename = "deliveries")]
-    pub tries: u64,
-}
-
 /// A message in a work queue.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Left {
@@ -136,7 +120,6 @@ impl BrokerEvidence {
         let mut evidence = Self {
             consumers,
             dead: Vec::new(),
-            given_up: given_up(nats).await?,
             left: left(nats, stream::DRIVER_CMD, "driver.command.>").await?,
         };
         let handled = handled(nats).await?;
@@ -155,9 +138,11 @@ async fn state(nats: &Nats, spec: ConsumerSpec, partition: u32) -> anyhow::Resul
     let info = held.consumer_info(&durable).await?;
     let (floor, given) = (info.ack_floor.stream_sequence, info.delivered.stream_sequence);
     let unanswered = u64::try_from(info.num_ack_pending)?;
+    let declared = spec.config(partition);
+    let differs = differences(&declared, &info.config);
     let mut skipped = None;
     if unanswered == 0 && floor < given {
-        for filter in spec.config(partition).filter_subjects {
+        for filter in declared.filter_subjects {
             let next = next(&held, &filter, floor + 1).await?.filter(|next| *next <= given);
             skipped = skipped.into_iter().chain(next).min();
         }
@@ -165,7 +150,7 @@ async fn state(nats: &Nats, spec: ConsumerSpec, partition: u32) -> anyhow::Resul
     Ok(ConsumerState {
         consumer: durable,
         stream: spec.stream.to_owned(),
-        tries_max: info.config.max_deliver,
+        differs,
         pending: info.num_pending,
         unanswered,
         skipped,
@@ -181,13 +166,31 @@ async fn next(held: &Stream<()>, filter: &str, from: u64) -> anyhow::Result<Opti
     }
 }
 
-async fn given_up(nats: &Nats) -> anyhow::Result<Vec<GivenUp>> {
-    let stored = whole(nats, stream::ADVISORIES, ">").await?;
-    let read = |stored: &Stored| {
-        serde_json::from_slice(&stored.payload)
-            .with_context(|| format!("{} {}", stream::ADVISORIES, stored.sequence))
+/// Of the settings that are declared, those that the broker has otherwise.
+fn differences(declared: &pull::Config, found: &consumer::Config) -> Vec<String> {
+    let setting = |name, found: &dyn fmt::Debug, declared: &dyn fmt::Debug| {
+        let (found, declared) = (format!("{found:?}"), format!("{declared:?}"));
+        (found != declared).then(|| format!("{name}: {found} instead of {declared}"))
     };
-    stored.iter().map(read).collect()
+    let subjects = |config: &[String]| config.iter().cloned().collect::<BTreeSet<_>>();
+    // One subject alone comes back in a field of its own.
+    let of_one = (!found.filter_subject.is_empty()).then(|| found.filter_subject.clone());
+    let mut found_subjects = subjects(&found.filter_subjects);
+    found_subjects.extend(of_one);
+    [
+        setting("max_deliver", &found.max_deliver, &declared.max_deliver),
+        setting("max_ack_pending", &found.max_ack_pending, &declared.max_ack_pending),
+        setting("ack_wait", &found.ack_wait, &declared.ack_wait),
+        setting("ack_policy", &found.ack_policy, &declared.ack_policy),
+        setting("deliver_policy", &found.deliver_policy, &declared.deliver_policy),
+        setting("filter_subjects", &found_subjects, &subjects(&declared.filter_subjects)),
+        setting("priority_policy", &found.priority_policy, &declared.priority_policy),
+        setting("priority_groups", &found.priority_groups, &declared.priority_groups),
+        setting("priority_timeout", &found.priority_timeout, &declared.priority_timeout),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Letters that were sent back and handled.

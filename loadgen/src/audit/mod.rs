@@ -20,7 +20,7 @@ mod timeline;
 mod violation;
 
 pub use books::{Books, KeyRow, Ledger, LedgerCharge, OutboxRow, Posting, TripRow};
-pub use broker::{BrokerEvidence, ConsumerState, DeadLetter, GivenUp, Left, Original};
+pub use broker::{BrokerEvidence, ConsumerState, DeadLetter, Left, Original};
 pub use coverage::{Coverage, Reaction, Row};
 pub use evidence::{Evidence, Journaled, PingEvidence, ProviderCharge, counted_pings, journaled};
 pub use examine::{Examined, examine};

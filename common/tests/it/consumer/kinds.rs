@@ -246,7 +246,6 @@ async fn whoever_dies_of_it_a_message_is_given_out_five_times_at_most() {
     trip_event(&nats, "bad").await;
     let deliveries = Arc::new(AtomicUsize::new(0));
     let is_over = Arc::new(AtomicBool::new(false));
-    let aside = Process::reading_advisories(&nats);
     // Owners fail, hang and die of it in turn.
     for round in 0..8_u32 {
         let (deliveries, over) = (deliveries.clone(), is_over.clone());
@@ -276,7 +275,6 @@ async fn whoever_dies_of_it_a_message_is_given_out_five_times_at_most() {
     }
     assert!(is_over.load(Ordering::Relaxed), "it was put aside");
     assert_eq!(deliveries.load(Ordering::Relaxed), 5);
-    aside.stop().await;
 }
 
 #[tokio::test]

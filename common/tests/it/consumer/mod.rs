@@ -114,14 +114,6 @@ impl Process {
         Self { shutdown, running }
     }
 
-    /// One that puts aside what nobody answered.
-    pub(crate) fn reading_advisories(nats: &Nats) -> Self {
-        let (nats, shutdown) = (nats.clone(), CancellationToken::new());
-        let (mut running, stop) = (JoinSet::new(), shutdown.clone());
-        running.spawn(async move { consumer::read_advisories(&nats, stop).await });
-        Self { shutdown, running }
-    }
-
     /// Kills it and waits until it is gone.
     pub(crate) async fn kill(mut self) {
         self.running.shutdown().await;

@@ -9,6 +9,8 @@ use common::{
     testing::{deadline, eventually, eventually_within},
 };
 
+use futures_util::StreamExt as _;
+
 use super::{Process, Seen, dead_letter, dead_letters, hurried, publish};
 
 const LANE: ConsumerSpec = stream::TRIP_REQUESTS;
@@ -215,12 +217,11 @@ async fn a_message_that_kills_five_owners_ends_on_the_dlq_and_its_lane_goes_on()
     publish(&nats, "good").await;
     let seen = Seen::default();
     kill_five_owners(&nats, LANE, &seen).await;
-    let (sixth, aside) = (Seen::default(), Process::reading_advisories(&nats));
+    let sixth = Seen::default();
     let lane = Process::start(&nats, LANE, failing(&sixth, Failure::Permanent));
     let is_next_seen = async || sixth.count() == 1;
     eventually_within(deadline::RECOVERY, "the lane goes on", is_next_seen).await;
-    let letter = async || dead_letter(&nats, LANE, bad).await;
-    let letter = eventually("it was put aside", letter).await;
+    let letter = dead_letter(&nats, LANE, bad).await.expect("it was kept before the lane went on");
     assert_eq!(letter.payload.as_ref(), b"bad");
     assert_eq!(header(&nats, bad, dead::CLASS).await, "fatal");
     assert_eq!(header(&nats, bad, dead::ATTEMPTS).await, "5");
@@ -228,7 +229,41 @@ async fn a_message_that_kills_five_owners_ends_on_the_dlq_and_its_lane_goes_on()
     assert_eq!(seen.tries_of("bad"), [1, 2, 3, 4, 5]);
     assert_eq!(dead_letters(&nats).await, 1);
     lane.stop().await;
-    aside.stop().await;
+}
+
+/// Lets the dead-letter queue take this many bytes, and gives how many it took before.
+async fn make_room(nats: &Nats, max_bytes: i64) -> i64 {
+    let mut config = nats.admin.get_stream(stream::DLQ).await.unwrap().cached_info().config.clone();
+    let before = std::mem::replace(&mut config.max_bytes, max_bytes);
+    nats.admin.update_stream(&config).await.unwrap();
+    before
+}
+
+#[tokio::test]
+async fn a_message_that_kills_five_owners_waits_for_room_on_a_full_dlq() {
+    let (_broker, nats) = super::prepared().await;
+    let bad = publish(&nats, "bad").await;
+    publish(&nats, "good").await;
+    let seen = Seen::default();
+    kill_five_owners(&nats, LANE, &seen).await;
+    let room = make_room(&nats, 1).await;
+    // Whoever subscribes to the subjects themselves hears what the stream refuses, too.
+    let mut refused = nats.client.subscribe(common::subject::DEAD_LETTERS).await.unwrap();
+    nats.client.flush().await.unwrap();
+    let sixth = Seen::default();
+    let lane = Process::start(&nats, LANE, failing(&sixth, Failure::Permanent));
+    // It insists, and a lane does not overtake what it could not put aside.
+    for _ in 0..3 {
+        tokio::time::timeout(deadline::RECOVERY, refused.next()).await.unwrap().unwrap();
+    }
+    assert_eq!((dead_letters(&nats).await, sixth.count()), (0, 0));
+    make_room(&nats, room).await;
+    let is_next_seen = async || sixth.count() == 1;
+    eventually_within(deadline::RECOVERY, "the lane goes on", is_next_seen).await;
+    lane.stop().await;
+    assert_eq!(sixth.all(), [("good".to_owned(), 1)], "nobody is given it a sixth time");
+    assert_eq!(header(&nats, bad, dead::CLASS).await, "fatal");
+    assert_eq!(dead_letters(&nats).await, 1);
 }
 
 #[tokio::test]
@@ -239,7 +274,6 @@ async fn a_command_that_kills_five_owners_is_taken_off_its_work_queue() {
     let ack = nats.jetstream.publish(subject, "bad".into()).await.unwrap().await.unwrap();
     let seen = Seen::default();
     kill_five_owners(&nats, spec, &seen).await;
-    let aside = Process::reading_advisories(&nats);
     let lane = Process::start(&nats, spec, failing(&Seen::default(), Failure::Permanent));
     let is_kept = async || dead_letter(&nats, spec, ack.sequence).await.is_some();
     eventually_within(deadline::RECOVERY, "it was put aside", is_kept).await;
@@ -249,5 +283,4 @@ async fn a_command_that_kills_five_owners_is_taken_off_its_work_queue() {
     })
     .await;
     lane.stop().await;
-    aside.stop().await;
 }

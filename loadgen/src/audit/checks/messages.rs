@@ -34,37 +34,25 @@ pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
     count(broker.consumers.len() + broker.dead.len() + broker.left.len())
 }
 
-/// Of what is tried at all there is a trace only where it failed: in a dead letter, in the broker's
-/// own word, and in the limit that every consumer has.
+/// The loops count deliveries, and the broker gives every message for as long as it is not answered:
+/// what was tried too often says so in its letter, and a consumer that is set otherwise counts otherwise.
 pub(super) fn tries(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
     let Some(broker) = &evidence.broker else { return 0 };
     let tries_max = u64::try_from(TRIES_MAX).unwrap_or(u64::MAX);
-    for consumer in broker.consumers.iter().filter(|it| it.tries_max != TRIES_MAX) {
-        found.push(
-            MessageViolation::TriesUnbounded {
-                consumer: consumer.consumer.clone(),
-                stream: consumer.stream.clone(),
-                found: consumer.tries_max,
-                tries_max: TRIES_MAX,
-            }
-            .into(),
-        );
-    }
-    let letters = broker.dead.iter().map(|letter| (name(letter), letter.attempts));
-    let given_up = broker.given_up.iter().map(|it| {
-        let name: Name<'_> = (&it.consumer, &it.stream, it.sequence);
-        (name, it.tries)
-    });
-    for ((consumer, stream, sequence), tries) in letters.chain(given_up) {
-        if tries > tries_max {
-            let (consumer, stream) = (consumer.to_owned(), stream.to_owned());
-            found.push(
-                MessageViolation::TriedTooOften { consumer, stream, sequence, tries, tries_max }
-                    .into(),
-            );
+    for state in &broker.consumers {
+        for setting in state.differs.clone() {
+            let (consumer, stream) = (state.consumer.clone(), state.stream.clone());
+            found.push(MessageViolation::SetOtherwise { consumer, stream, setting }.into());
         }
     }
-    count(broker.consumers.len() + broker.dead.len() + broker.given_up.len())
+    for letter in broker.dead.iter().filter(|letter| letter.attempts > tries_max) {
+        let (consumer, stream) = (letter.consumer.clone(), letter.stream.clone());
+        let (sequence, tries) = (letter.of, letter.attempts);
+        found.push(
+            MessageViolation::TriedTooOften { consumer, stream, sequence, tries, tries_max }.into(),
+        );
+    }
+    count(broker.consumers.len() + broker.dead.len())
 }
 
 fn name(letter: &DeadLetter) -> Name<'_> {
@@ -84,14 +72,6 @@ fn check_consumers(broker: &BrokerEvidence, dead: &BTreeSet<Name<'_>>, found: &m
             .skipped
             .filter(|sequence| !dead.contains(&(consumer.as_str(), stream.as_str(), *sequence)));
         if let Some(sequence) = skipped {
-            found.push(MessageViolation::Lost { consumer, stream, sequence }.into());
-        }
-    }
-    let ours = |consumer: &str| broker.consumers.iter().any(|state| state.consumer == consumer);
-    for message in broker.given_up.iter().filter(|message| ours(&message.consumer)) {
-        if !dead.contains(&(&message.consumer, &message.stream, message.sequence)) {
-            let (consumer, stream) = (message.consumer.clone(), message.stream.clone());
-            let sequence = message.sequence;
             found.push(MessageViolation::Lost { consumer, stream, sequence }.into());
         }
     }

@@ -4,8 +4,7 @@ use common::subject;
 
 use super::town::Town;
 use crate::audit::{
-    BrokerEvidence, ConsumerState, DeadLetter, GivenUp, Left, MessageViolation, Original, Poison,
-    Violation,
+    BrokerEvidence, ConsumerState, DeadLetter, Left, MessageViolation, Original, Poison, Violation,
 };
 
 const CONSUMER: &str = "trip-process-3";
@@ -15,7 +14,6 @@ fn at_rest() -> Town {
     let consumer = ConsumerState {
         consumer: CONSUMER.to_owned(),
         stream: "TRIP".to_owned(),
-        tries_max: 5,
         ..ConsumerState::default()
     };
     town.evidence.broker =
@@ -75,13 +73,8 @@ fn a_message_that_was_given_up_must_be_in_the_dead_letter_queue() {
     let mut town = at_rest();
     broker(&mut town).consumers[0].skipped = Some(7);
     assert!(matches!(message(&town), MessageViolation::Lost { sequence: 7, .. }));
-    let given_up =
-        GivenUp { stream: "TRIP".to_owned(), consumer: CONSUMER.to_owned(), sequence: 8, tries: 5 };
-    broker(&mut town).given_up.push(given_up);
-    broker(&mut town).consumers[0].skipped = None;
-    assert!(matches!(message(&town), MessageViolation::Lost { sequence: 8, .. }));
-    broker(&mut town).dead.push(letter(8));
-    town.evidence.poison.push(poison(8));
+    broker(&mut town).dead.push(letter(7));
+    town.evidence.poison.push(poison(7));
     assert_eq!(town.violations(), []);
 }
 
@@ -131,13 +124,13 @@ fn poison_that_nobody_put_aside_is_found() {
 }
 
 #[test]
-fn six_tries_are_found_wherever_they_are_written() {
+fn six_tries_are_found_and_so_is_a_consumer_that_is_not_set_as_declared() {
     let mut town = at_rest();
     town.evidence.poison.push(poison(7));
     broker(&mut town).dead.push(DeadLetter { attempts: 6, ..letter(7) });
     assert!(matches!(message(&town), MessageViolation::TriedTooOften { tries: 6, .. }));
     broker(&mut town).dead[0].attempts = 5;
     assert_eq!(town.violations(), []);
-    broker(&mut town).consumers[0].tries_max = -1;
-    assert!(matches!(message(&town), MessageViolation::TriesUnbounded { found: -1, .. }));
+    broker(&mut town).consumers[0].differs.push("max_deliver: 5 instead of -1".to_owned());
+    assert!(matches!(message(&town), MessageViolation::SetOtherwise { .. }));
 }

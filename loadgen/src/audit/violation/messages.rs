@@ -11,9 +11,9 @@ pub enum MessageViolation {
         "consumer `{consumer}` of {stream}: {pending} messages wait, {unanswered} have no answer"
     )]
     Unhandled { consumer: String, stream: String, pending: u64, unanswered: u64 },
-    /// The broker gave up a message, and there is no copy of it.
+    /// Nobody answered for a message and nobody is given it any more, and there is no copy of it.
     #[error(
-        "consumer `{consumer}` gave up {stream} {sequence}, which is not in the dead-letter queue"
+        "consumer `{consumer}` let go of {stream} {sequence}, which is not in the dead-letter queue"
     )]
     Lost { consumer: String, stream: String, sequence: u64 },
     /// A durable command that nobody carries out.
@@ -46,7 +46,7 @@ pub enum MessageViolation {
     /// More tries than allowed.
     #[error("{stream} {sequence} was tried {tries} times by `{consumer}`; {tries_max} are allowed")]
     TriedTooOften { consumer: String, stream: String, sequence: u64, tries: u64, tries_max: u64 },
-    /// The broker does not hold the limit of tries.
-    #[error("consumer `{consumer}` of {stream} is set to {found} tries instead of {tries_max}")]
-    TriesUnbounded { consumer: String, stream: String, found: i64, tries_max: i64 },
+    /// A consumer is not set as it is declared.
+    #[error("consumer `{consumer}` of {stream} is set otherwise than declared: {setting}")]
+    SetOtherwise { consumer: String, stream: String, setting: String },
 }

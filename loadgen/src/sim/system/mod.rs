@@ -1,7 +1,6 @@
 //! The whole system on one simulated broker: the services' own code, the ways between them, and what
 //! they keep on their disks.
 
-mod advisories;
 mod broker;
 mod calls;
 mod follow;

@@ -164,7 +164,13 @@ impl Durable {
         if consumer::acks_first() {
             answer(AckKind::Ack);
         }
-        let handled = self.with_progress(&given, (self.handler)(seen)).await;
+        let handled = match consumer::admit(attempt) {
+            Ok(()) => self.with_progress(&given, (self.handler)(seen)).await,
+            Err(unanswered) => {
+                self.world.seen("message put aside");
+                Err(unanswered)
+            }
+        };
         match verdict(handled, attempt, sequence, RETRY_FIRST) {
             Verdict::Ack => answer(AckKind::Ack),
             Verdict::Retry { after, err } => {

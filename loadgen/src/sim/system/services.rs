@@ -21,7 +21,7 @@ use trip::{
 };
 
 use super::{
-    CLOCK_EVERY, Way, World, advisories, location,
+    CLOCK_EVERY, Way, World, location,
     reader::{Durable, Handler},
     rider,
 };
@@ -209,7 +209,6 @@ impl Site {
             stream::TRIP_DRIVERS,
             &handler(|reactions, delivery| reactions.on_driver_event(delivery).boxed()),
         );
-        advisories::read(self);
         self.sweep(&store);
         self.dispatch();
         self.open(Service::Trip(store));
