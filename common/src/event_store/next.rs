@@ -47,12 +47,14 @@ pub(super) fn due_command(timer: EventId) -> CommandId {
     CommandId::step(timer, "due")
 }
 
-/// A timer has the id of the event that it belongs to, so that no other timer ever has it.
-fn timer_id(aggregate: Uuid, command: CommandId, kind: &str) -> EventId {
+/// A timer's id is made of the event that it belongs to and of the time that it is due. The event
+/// alone will not do: a command whose first attempt left nothing but its timer is decided anew later,
+/// and what was set for the attempt that came to nothing would end the wait of the one that counts.
+fn timer_id(event: EventId, aggregate: Uuid, kind: &str, due: Timestamp) -> EventId {
     if planted::is_on(Planted::TimerIdReused) {
         return EventId(Uuid::new_v5(&aggregate, kind.as_bytes()));
     }
-    EventId::derived(aggregate, command)
+    EventId(Uuid::new_v5(&event.0, &due.micros().to_be_bytes()))
 }
 
 /// What an append is about to make true.
@@ -80,10 +82,10 @@ pub(super) fn next<D: Recorder>(
         loaded.timers.into_iter().filter(|timer| !has_fired(timer)).partition(|timer| {
             D::timer_kind(&timer.kind).is_some_and(|kind| D::waits_for(&state, kind))
         });
-    let started = D::starts(event).map(|(kind, due)| v1::Timer {
-        id: timer_id(id.into(), command_id, D::timer_name(kind)).to_vec(),
-        kind: D::timer_name(kind).to_owned(),
-        due_us: due.micros(),
+    let started = D::starts(event).map(|(kind, due)| {
+        let (key, kind): (Uuid, _) = (id.into(), D::timer_name(kind));
+        let timer = timer_id(EventId::derived(key, command_id), key, kind, due);
+        v1::Timer { id: timer.to_vec(), kind: kind.to_owned(), due_us: due.micros() }
     });
     timers.extend(started.clone());
     let mut recent = loaded.recent;

@@ -6,7 +6,7 @@ use async_nats::{Subscriber, jetstream::stream::Config};
 use common::{
     envelope::Envelope,
     event_store::{Cause, EventStore, ExecuteError},
-    id::{CommandId, TripId},
+    id::{CommandId, EventId, TripId},
     log::{Ack, Append, AppendError, Log, LogError, LogPort, ReadFrom, Stored},
     nats::Nats,
     stream,
@@ -249,6 +249,50 @@ async fn what_fires_twice_has_its_effect_once() {
     assert!(store.fire(id, timer, &Cause::default()).await.unwrap().is_some());
     assert!(store.fire(id, timer, &Cause::default()).await.unwrap().is_none());
     assert_eq!(messages(&nats, "trip.event.>").await, 2);
+}
+
+/// Loses events, not the timers that are set before them.
+#[derive(Debug)]
+struct LosingEvents(Nats);
+
+impl Log for LosingEvents {
+    fn append(&self, message: Append) -> BoxFuture<'_, Result<Ack, AppendError>> {
+        if message.subject.starts_with("trip.event.") {
+            return Box::pin(async { Err(AppendError::Unavailable("lost".to_owned())) });
+        }
+        self.0.append(message)
+    }
+
+    fn last<'a>(
+        &'a self,
+        stream: &'static str,
+        subject: &'a str,
+        from: ReadFrom,
+    ) -> BoxFuture<'a, Result<Option<Stored>, LogError>> {
+        self.0.last(stream, subject, from)
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.0.is_reachable()
+    }
+}
+
+#[tokio::test]
+async fn the_timer_of_an_attempt_that_came_to_nothing_ends_nothing() {
+    let Fixture { store, nats, broker: _broker } = fixture().await;
+    let (id, command, cause) = (TripId::fresh(), CommandId::fresh(), Cause::default());
+    let hour = Command::AddAndWait(Duration::from_secs(3600));
+    let port = LogPort { log: Arc::new(LosingEvents(nats.clone())), ..LogPort::from(&nats) };
+    let lost = EventStore::<Counter>::new(port).execute(id, command, &cause, &hour).await;
+    assert!(matches!(lost, Err(ExecuteError::Unavailable(_))), "{lost:?}");
+    let stream = nats.admin.get_stream(stream::TRIP).await.unwrap();
+    let in_vain = stream.direct_get_last_for_subject("trip.timer.>").await.unwrap().subject;
+    let in_vain = in_vain.rsplit('.').next().unwrap().parse().map(EventId).unwrap();
+    // The same command again: another moment, another wait.
+    let waiting = store.execute(id, command, &cause, &hour).await.unwrap().now;
+    assert!(store.fire(id, in_vain, &cause).await.unwrap().is_none(), "it ended another's wait");
+    let timer = waiting.timers[0].id.as_slice().try_into().unwrap();
+    assert!(store.fire(id, timer, &cause).await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -9,12 +9,14 @@ use std::{
 
 use common::{
     clock::Timestamp,
-    contract::v1::{self, OfferEnd},
-    id::{RiderId, TripId},
+    contract::v1,
+    envelope::Envelope,
+    id::{CommandId, EventId, RiderId, TripId},
     log::Stored,
     stream::{self, CONSUMERS, ConsumerSpec, DRIVER, RIDER, TRIP},
     subject::Partitions,
 };
+use prost::Message as _;
 use rider::store::{StoreError, outbox};
 use serde::Serialize;
 use uuid::Uuid;
@@ -213,36 +215,37 @@ fn check_event_ids(log: &Log, found: &mut Vec<Finding>) {
 
 /// No timer has an effect before its time: judged by the broker's own clock.
 fn check_timers(world: &Arc<World>, found: &mut Vec<Finding>) {
-    let mut early = |what: String, message: &Message, due_us: i64, trip: Option<TripId>| {
-        let due = Timestamp::from_micros(due_us);
-        let before = due.since(message.published);
-        if before > CLOCKS_DIFFER {
-            found.push(Finding::new(trip, format!("{what}, {} s early", before.as_secs())));
+    for (stream, filter) in [(TRIP, "trip.event.>"), (DRIVER, "driver.event.>")] {
+        let mut running: BTreeMap<String, Vec<v1::Timer>> = BTreeMap::new();
+        for message in all(world, stream, filter) {
+            let (Ok(envelope), Ok(event)) = (
+                Envelope::from_headers(&message.headers),
+                Stamped::decode(message.payload.as_ref()),
+            ) else {
+                continue;
+            };
+            let timers = event.stamp.unwrap_or_default().timers;
+            let before = running.insert(message.subject.clone(), timers).unwrap_or_default();
+            let Some(timer) = before.iter().find(|timer| makes(&envelope, timer)) else { continue };
+            let early = Timestamp::from_micros(timer.due_us).since(message.published);
+            if early > CLOCKS_DIFFER {
+                let trip = (stream == TRIP).then_some(TripId(envelope.subject));
+                let (kind, by) = (&envelope.kind, early.as_secs());
+                found.push(Finding::new(trip, format!("`{kind}` by its timer, {by} s early")));
+            }
         }
-    };
-    let mut before: BTreeMap<String, v1::TripState> = BTreeMap::new();
-    for message in all(world, TRIP, "trip.event.>") {
-        use v1::trip_event::Kind;
-        let Ok(event) = common::contract::decode::<v1::TripEvent>("trip event", &message.payload)
-        else {
-            continue;
-        };
-        let trip = stored(&message).key().ok().map(TripId);
-        let was = before.get(&message.subject).cloned().unwrap_or_default();
-        match &event.kind {
-            Some(Kind::Unfulfilled(_)) => {
-                early("the search ended".to_owned(), &message, was.match_deadline_us, trip);
-            }
-            Some(Kind::OfferClosed(closed)) if closed.why() == OfferEnd::LeaseOver => {
-                let record = was.offers.iter().find(|it| it.offer_id == closed.offer_id);
-                let due = record.map_or(0, |record| record.lease_until_us);
-                early("an offer's lease ended".to_owned(), &message, due, trip);
-            }
-            Some(Kind::WaitOver(_)) => {
-                early("the wait at the pickup ended".to_owned(), &message, was.wait_until_us, trip);
-            }
-            _ => {}
-        }
-        before.insert(message.subject.clone(), event.state.unwrap_or_default());
     }
+}
+
+/// Only the stamp of an event is of interest here; trips' and drivers' have it in the same place.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Stamped {
+    #[prost(message, optional, tag = "1")]
+    stamp: Option<v1::Stamp>,
+}
+
+/// Whether an event is what this timer makes: its id is derived from the timer's.
+fn makes(event: &Envelope, timer: &v1::Timer) -> bool {
+    let command = EventId::try_from(timer.id.as_slice()).map(|id| CommandId::step(id, "due"));
+    command.is_ok_and(|command| EventId::derived(event.subject, command) == event.id)
 }

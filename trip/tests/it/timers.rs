@@ -1,18 +1,24 @@
 //! Timers are messages in the log: the broker fires them, even after it was killed, and what it
 //! forgets the sweeper finds.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use common::{
-    event_store::Cause,
+    event_store::{Cause, EventStore, ExecuteError},
     id::CommandId,
-    stream,
+    log::{Ack, Append, AppendError, Log, LogError, LogPort, ReadFrom, Stored},
+    stream, subject,
     testing::{deadline, eventually, eventually_within},
+    timer,
 };
-use trip::domain::{Terms, Trip};
+use futures_util::future::BoxFuture;
+use trip::{
+    domain::{Terms, Trip},
+    record::TripDecider,
+};
 
 use crate::{
-    rides::{Ride, request},
+    rides::{Ride, arrive, request},
     world::World,
 };
 
@@ -24,7 +30,7 @@ async fn becomes(world: &World, ride: Ride, last: &str) {
         world.store.load(ride.trip).await.is_ok_and(|loaded| {
             loaded.last.is_some_and(|event| {
                 use common::decider::Recorder as _;
-                trip::record::TripDecider::kind(&event) == format!("trip.{last}")
+                TripDecider::kind(&event) == format!("trip.{last}")
             })
         })
     })
@@ -102,4 +108,55 @@ async fn a_timer_that_the_broker_forgot_is_found_by_the_sweeper() {
     world.serve(STANDARD).await;
     becomes(&world, ride, "unfulfilled").await;
     assert_eq!(world.kinds(ride.trip).await, ["requested", "unfulfilled"]);
+}
+
+/// Loses trips' events, not the timers that are set before them.
+#[derive(Debug)]
+struct LosingEvents(Arc<dyn Log>);
+
+impl Log for LosingEvents {
+    fn append(&self, message: Append) -> BoxFuture<'_, Result<Ack, AppendError>> {
+        if message.subject.starts_with(subject::TRIP.event) {
+            return Box::pin(async { Err(AppendError::Unavailable("lost".to_owned())) });
+        }
+        self.0.append(message)
+    }
+
+    fn last<'a>(
+        &'a self,
+        stream: &'static str,
+        subject: &'a str,
+        from: ReadFrom,
+    ) -> BoxFuture<'a, Result<Option<Stored>, LogError>> {
+        self.0.last(stream, subject, from)
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.0.is_reachable()
+    }
+}
+
+#[tokio::test]
+async fn an_arrival_that_was_lost_on_its_way_does_not_shorten_the_riders_time_at_the_pickup() {
+    let world = World::empty().await;
+    let (ride, id, cause) = (world.assigned(STANDARD).await, CommandId::fresh(), Cause::default());
+    // The driver's phone told of the arrival before, and nothing but its timer was stored: the
+    // broker fires that soon.
+    let before = world.store_in_the_past(STANDARD.no_show_wait).await;
+    let losing = Arc::new(LosingEvents(Arc::clone(&before.port().log)));
+    let before = EventStore::<TripDecider>::new(LogPort { log: losing, ..before.port().clone() });
+    let lost = before.execute(ride.trip, id, &cause, &arrive(ride)).await;
+    assert!(matches!(lost, Err(ExecuteError::Unavailable(_))), "{lost:?}");
+    // The phone repeats itself.
+    world.store.execute(ride.trip, id, &cause, &arrive(ride)).await.unwrap();
+    let trips = world.nats.admin.get_stream(stream::TRIP).await.unwrap();
+    let fired = subject::TRIP.fired(world.nats.partitions, ride.trip.0);
+    eventually_within(deadline::RECOVERY, "the timer fired", async || {
+        trips.get_last_raw_message_by_subject(&fired).await.is_ok()
+    })
+    .await;
+    let due = trips.get_last_raw_message_by_subject(&fired).await.unwrap();
+    timer::on_due(&world.store, &due.payload, &cause).await.unwrap();
+    let Trip::Arrived(arrived) = world.load(ride.trip).await.state else { panic!() };
+    assert!(!arrived.arrival.wait_over, "the rider's time is over before it began");
 }
