@@ -16,8 +16,10 @@ mod unix {
 
     /// The shell becomes the program (so the process id is the program's own) after it left a guard
     /// behind. The guard reads our pipe: a line means that the program ended, the end of the pipe
-    /// that we let go of it or died. A stopped program is woken, so that it can end.
+    /// that we let go of it or died. A stopped program is woken, so that it can end. A file that may
+    /// not grow any further is an error to the program that writes it, and does not kill it.
     const LEASHED: &str = r#"
+        trap '' XFSZ
         exec 3<&0 </dev/null
         { read -r _ <&3 || { kill -TERM $$; kill -CONT $$; }; } &
         exec "$@" 3<&-"#;

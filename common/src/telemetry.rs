@@ -18,7 +18,12 @@ pub struct TelemetryConfig {
 /// Starts logging to standard error. A second call changes nothing.
 pub fn start(config: &TelemetryConfig) {
     let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Where a line cannot be written, for the disk is full, neither can a complaint about that: it
+    // would be a panic.
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let started = if config.log_json { logs.json().try_init() } else { logs.try_init() };
     if let Err(err) = started {
         tracing::debug!(error = %err, "logging was started before");

@@ -52,7 +52,7 @@ use self::{
     payments::{Payments, provider::HttpProvider},
     reconciliation::Nightly,
     relay::{Bell, Relay},
-    store::{Alone, OpenError, Place, Store},
+    store::{Alone, Place, Store},
 };
 
 /// Pause before a broker that is away is asked again for its time.
@@ -111,6 +111,7 @@ pub async fn serve(
     let served = tokio::try_join!(
         common::http::serve(listener, app, shutdown.clone()),
         backlog.keep(&store, shutdown.clone()),
+        store.keep_trying(shutdown.clone()),
         room.watch(&nats, shutdown.clone()),
         Box::pin(behind_the_broker(&config, nats.clone(), &store, bell, &caught_up, shutdown)),
     );
@@ -130,18 +131,18 @@ async fn alone(
     }
 }
 
-/// Waits for a database that is away; `None` when told to stop meanwhile.
+/// Waits for a database that is away, or a disk that is full; `None` when told to stop meanwhile.
 async fn open_store(place: &Place, shutdown: &CancellationToken) -> anyhow::Result<Option<Store>> {
     loop {
         let opening = shutdown.run_until_cancelled(Store::open(place)).await;
-        match (opening, place) {
-            (None, _) => return Ok(None),
-            (Some(Ok(store)), _) => return Ok(Some(store)),
-            (Some(Err(OpenError::Database(err))), Place::Postgres(_)) => {
+        match opening {
+            None => return Ok(None),
+            Some(Ok(store)) => return Ok(Some(store)),
+            Some(Err(err)) if err.is_outage() => {
                 let error = format!("{:#}", anyhow::Error::from(err));
                 tracing::warn!(error, "the store `{place}` is not there yet");
             }
-            (Some(Err(err)), _) => {
+            Some(Err(err)) => {
                 return Err(err).with_context(|| format!("the store `{place}`"));
             }
         }

@@ -122,7 +122,7 @@ impl Relay {
         let old = horizon(self.publisher.now());
         let recorded = self
             .store
-            .write(move |tx| {
+            .outlast(move |tx| {
                 outbox::published(tx, id, sequence)?;
                 outbox::prune(tx, old)
             })

@@ -39,7 +39,7 @@ pub(crate) async fn run(
     let spec = ViewSpec { stream: stream::TRIP, filter: subject::TRIP.events(), start };
     let (read, written) = mpsc::channel(QUEUE_MAX);
     let reading = async {
-        let sent = follow(nats, spec, caught_up, shutdown, |stored| {
+        let sent = follow(nats, spec, caught_up, shutdown.clone(), |stored| {
             let read = read.clone();
             async move { Ok(read.send(stored).await?) }
         });
@@ -47,7 +47,10 @@ pub(crate) async fn run(
         drop(read);
         result
     };
-    tokio::try_join!(reading, write_batches(store, written))?;
+    tokio::try_join!(reading, async {
+        // What is not written by then is read again.
+        shutdown.run_until_cancelled(write_batches(store, written)).await.unwrap_or(Ok(()))
+    })?;
     Ok(())
 }
 
@@ -56,7 +59,7 @@ async fn write_batches(store: &Store, mut read: mpsc::Receiver<Stored>) -> anyho
     while read.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let events = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_MAX));
         store
-            .write::<_, StoreError, _>(move |tx| {
+            .outlast(move |tx| {
                 let position = rows::resume(tx, VIEW)?;
                 for event in events.iter().filter(|event| event.sequence > position) {
                     // Unreadable to this view is unreadable for ever. It is on the log for others.

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use super::incident::Kind;
 use crate::cli::duration;
 
 /// Make everything fail, and audit that nothing was lost and nothing doubled.
@@ -19,6 +20,9 @@ pub struct ChaosConfig {
     /// How often the healing of each fault is measured; the profile's if left out.
     #[arg(long)]
     pub trials: Option<u32>,
+    /// Only these faults, such as `disk-full,broker-killed`, each in turn.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(super) only: Vec<Kind>,
     /// Rides a minute; the profile's if left out.
     #[arg(long)]
     pub rides_per_minute: Option<f64>,

@@ -32,7 +32,7 @@ const FLAPPING_RATE: f64 = 0.5;
 const FLAPPING_LATENCY_MS: u64 = 100;
 
 /// Which fault, without its target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     ServiceKilled,
@@ -52,6 +52,7 @@ pub(super) enum Kind {
     PaymentFlapping,
     CommandsFull,
     RequestsFull,
+    DiskFull,
     PoisonError,
     PoisonHang,
     PoisonAbort,
@@ -60,7 +61,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::ServiceKilled,
         Self::ServiceRestarted,
         Self::ServicePaused,
@@ -78,6 +79,7 @@ impl Kind {
         Self::PaymentFlapping,
         Self::CommandsFull,
         Self::RequestsFull,
+        Self::DiskFull,
         Self::PoisonError,
         Self::PoisonHang,
         Self::PoisonAbort,
@@ -105,6 +107,7 @@ impl Kind {
             Self::PaymentFlapping => "payments flapping",
             Self::CommandsFull => "commands' stream full",
             Self::RequestsFull => "riders' stream full",
+            Self::DiskFull => "disk full under the outbox",
             Self::PoisonError => "poison: error",
             Self::PoisonHang => "poison: hang",
             Self::PoisonAbort => "poison: abort",
@@ -158,7 +161,7 @@ impl Kind {
             | Self::HalfOpen => CUT_OFF,
             Self::ClockAhead | Self::ClockBehind => WRONG_CLOCK,
             Self::PaymentOutage | Self::PaymentFlapping => OUTAGE,
-            Self::CommandsFull | Self::RequestsFull => FULL,
+            Self::CommandsFull | Self::RequestsFull | Self::DiskFull => FULL,
             Self::ServiceKilled
             | Self::ServiceRestarted
             | Self::BrokerKilled
@@ -195,7 +198,7 @@ impl Incident {
         let began = Instant::now();
         let Some(node) = system.nodes.get(self.node) else { return Ok(began) };
         tracing::info!(kind = self.kind.name(), node = node.replica.plan.name, "fault begins");
-        self.inject(system, node, record).await?;
+        let was_met = self.inject(system, node, record).await?;
         let ended = match self.kind.lasts() {
             Duration::ZERO => began,
             lasts => {
@@ -204,11 +207,14 @@ impl Incident {
             }
         };
         self.end(system, node).await?;
-        record.happened(self.kind);
+        if was_met {
+            record.happened(self.kind);
+        }
         Ok(ended)
     }
 
-    async fn inject(self, system: &System, node: &Node, record: &Record) -> anyhow::Result<()> {
+    /// `false`: it is there, and nobody came by.
+    async fn inject(self, system: &System, node: &Node, record: &Record) -> anyhow::Result<bool> {
         match self.kind {
             Kind::ServiceKilled => node.replica.kill().await,
             Kind::ServiceRestarted => node.replica.restart().await,
@@ -240,6 +246,7 @@ impl Incident {
             }
             Kind::CommandsFull => limits::fill(&system.nats, limits::COMMANDS).await?,
             Kind::RequestsFull => limits::fill(&system.nats, limits::REQUESTS).await?,
+            Kind::DiskFull => return system.fill_disk().await,
             Kind::PoisonError
             | Kind::PoisonHang
             | Kind::PoisonAbort
@@ -250,7 +257,7 @@ impl Incident {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn end(self, system: &System, node: &Node) -> anyhow::Result<()> {
@@ -267,6 +274,7 @@ impl Incident {
             }
             Kind::CommandsFull => limits::free(&system.nats, limits::COMMANDS).await?,
             Kind::RequestsFull => limits::free(&system.nats, limits::REQUESTS).await?,
+            Kind::DiskFull => system.free_disk().await?,
             Kind::ServiceKilled
             | Kind::ServiceRestarted
             | Kind::BrokerKilled

@@ -5,6 +5,7 @@
 
 mod broker;
 mod config;
+mod disk;
 mod heal;
 mod incident;
 mod limits;
@@ -23,14 +24,13 @@ pub use config::ChaosConfig;
 use std::{future::Future, time::Duration};
 
 use anyhow::Context as _;
-use rider::store::Place;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::{
     config::Profile,
     heal::Meter,
-    incident::{Incident, Kind},
+    incident::Incident,
     record::{Heal, Record},
     report::Report,
     storm::Weather,
@@ -71,6 +71,7 @@ pub async fn run(config: ChaosConfig, stop: CancellationToken) -> anyhow::Result
         seed: config.seed,
         time_scale: TIME_SCALE,
         log: config.service_log.clone(),
+        only: config.only.clone(),
     };
     say(&format!("chaos, {} profile, seed {}: starting", profile.name, config.seed));
     let starting = Box::pin(System::start(&plan));
@@ -163,7 +164,7 @@ impl Run {
             since,
             journals: vec![journal],
             is_whole_city: true,
-            rider_store: Some(Place::File(self.system.rider_store.clone())),
+            rider_store: Some(self.system.rider_store()),
             payments: Some(self.system.payments.clone()),
             asks_location: true,
             services: Services {
@@ -237,7 +238,7 @@ impl Run {
     /// Each fault alone, and how long the system takes to be whole again.
     async fn trials(&self, meter: &Meter<'_>, stop: &CancellationToken) -> anyhow::Result<()> {
         for trial in 0..self.profile.trials {
-            for (turn, kind) in Kind::ALL.into_iter().enumerate() {
+            for (turn, kind) in self.system.kinds().into_iter().enumerate() {
                 if stop.is_cancelled() {
                     return Ok(());
                 }

@@ -139,7 +139,7 @@ pub(super) async fn rage(
     let mut dice = ChaCha8Rng::seed_from_u64(record.seed);
     let deaths = DYING.map(|services| (services, ChaCha8Rng::seed_from_u64(dice.random())));
     let (of_nodes, of_others): (Vec<Kind>, Vec<Kind>) =
-        Kind::ALL.into_iter().partition(|kind| kind.is_of_node());
+        system.kinds().into_iter().partition(|kind| kind.is_of_node());
     let of_nodes = of_nodes.into_iter().chain(OFTEN).collect();
     let (first, second) = (dice.random(), dice.random());
     let dying = join_all(

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -18,11 +18,14 @@ use common::{
     subject::Partitions,
 };
 use rand::RngExt as _;
+use rider::store::Place;
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     broker::BrokerHost,
+    disk::Disk,
+    incident::Kind,
     proxy::{Balancer, Counts, Proxy},
     replica::{Replica, ReplicaPlan, Why},
 };
@@ -53,6 +56,8 @@ pub(super) struct SystemPlan {
     pub(super) time_scale: f64,
     /// What services log, as `RUST_LOG` has it.
     pub(super) log: String,
+    /// The faults that it is to have; none for all.
+    pub(super) only: Vec<Kind>,
 }
 
 /// A replica and its way to the broker.
@@ -73,7 +78,8 @@ pub(super) struct System {
     pub(super) payments: Service,
     /// Of the audit's and the meter's own, past all proxies.
     pub(super) nats: Nats,
-    pub(super) rider_store: PathBuf,
+    disk: Disk,
+    only: Vec<Kind>,
 }
 
 /// What keeps the system's processes running. Dropped without [`Supervisors::stop`], they are killed.
@@ -102,7 +108,8 @@ impl System {
         let nats = Nats::connect(&config, "loadgen-chaos").await?;
         nats.prepare().await?;
         let payments = start_payments(&mut supervisors, over.clone()).await?;
-        let settings = Settings::new(plan, &payments)?;
+        let disk = Disk::open(&plan.dir).await?;
+        let settings = Settings::new(plan, &payments, &disk)?;
         let mut nodes = Vec::new();
         for (service, count) in REPLICAS {
             for number in 1..=count {
@@ -132,7 +139,8 @@ impl System {
             driver: Balancer::start(&of("driver"), ready, plan.seed).await?,
             rider: Balancer::start(&of("rider"), None, plan.seed).await?,
             nats,
-            rider_store: settings.rider_store,
+            disk,
+            only: plan.only.clone(),
             payments,
             broker,
             nodes,
@@ -169,6 +177,27 @@ impl System {
     /// The nodes of this service.
     pub(super) fn of(&self, service: &str) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(move |node| node.replica.plan.service == service)
+    }
+
+    /// Where the audit finds what the rider wrote.
+    pub(super) fn rider_store(&self) -> Place {
+        Place::File(self.disk.store())
+    }
+
+    /// The faults that this system can have.
+    pub(super) fn kinds(&self) -> Vec<Kind> {
+        let is_wanted = |kind: &Kind| self.only.is_empty() || self.only.contains(kind);
+        Kind::ALL.into_iter().filter(is_wanted).collect()
+    }
+
+    /// Leaves no room under the outbox; `false` when nobody noticed.
+    pub(super) async fn fill_disk(&self) -> anyhow::Result<bool> {
+        self.disk.fill(self).await
+    }
+
+    /// Gives it back.
+    pub(super) async fn free_disk(&self) -> anyhow::Result<()> {
+        self.disk.free(self).await
     }
 
     /// All errors that the network was made to have.
@@ -246,17 +275,17 @@ impl Supervisors {
 struct Settings {
     keys: AuthConfig,
     fare_secret: String,
-    rider_store: PathBuf,
+    rider_store: Place,
     payments: Service,
     time_scale: f64,
 }
 
 impl Settings {
-    fn new(plan: &SystemPlan, payments: &Service) -> anyhow::Result<Self> {
+    fn new(plan: &SystemPlan, payments: &Service, disk: &Disk) -> anyhow::Result<Self> {
         Ok(Self {
             keys: Issuer::generate(Clock::new())?.config(),
             fare_secret: fresh_secret(),
-            rider_store: rider_store(&plan.dir),
+            rider_store: Place::File(disk.store()),
             payments: payments.clone(),
             time_scale: plan.time_scale,
         })
@@ -272,17 +301,13 @@ impl Settings {
             "rider" => {
                 flags.extend(auth(&self.keys));
                 flags.extend(flag("--fare-secret", &self.fare_secret));
-                flags.extend(flag("--store", &self.rider_store.to_string_lossy()));
+                flags.extend(flag("--store", &self.rider_store.to_string()));
                 flags.extend(flag("--payments-url", &self.payments.to_string()));
             }
             _ => flags.extend(auth(&self.keys)),
         }
         flags
     }
-}
-
-fn rider_store(dir: &Path) -> PathBuf {
-    dir.join("rider.db")
 }
 
 async fn start_payments(

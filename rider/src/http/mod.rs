@@ -38,6 +38,9 @@ use crate::{
     store::{Store, StoreError, ledger, ledger::ChargeLine, trips as rows},
 };
 
+/// What `/readyz` says while the store cannot be written.
+const STORE_FAILS: &str = "the store cannot be written";
+
 /// What the handlers work with; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Gateway {
@@ -73,7 +76,7 @@ impl FromRef<Gateway> for Verifier {
 
 /// All routes of the gateway.
 pub(crate) fn router(gateway: Gateway, issuer: Option<Issuer>, caught_up: CaughtUp) -> Router {
-    let readiness = readiness(gateway.nats.clone(), caught_up);
+    let readiness = readiness(gateway.nats.clone(), gateway.store.clone(), caught_up);
     let mut routes = OpenApiRouter::new()
         .routes(routes!(quotes::products))
         .routes(routes!(quotes::quote))
@@ -93,10 +96,12 @@ pub(crate) fn router(gateway: Gateway, issuer: Option<Issuer>, caught_up: Caught
 }
 
 /// Ready to take requests, even without the broker: they wait in the outbox. Not ready while the
-/// view still reads what happened before.
-fn readiness(nats: Nats, caught_up: CaughtUp) -> Readiness {
+/// store cannot be written, or the view still reads what happened before.
+fn readiness(nats: Nats, store: Store, caught_up: CaughtUp) -> Readiness {
     Readiness::new(move || {
-        if nats.is_connected() && !caught_up.is_true() {
+        if store.is_failing() {
+            Err(STORE_FAILS.into())
+        } else if nats.is_connected() && !caught_up.is_true() {
             Err("the view of trips is catching up".into())
         } else {
             Ok(())

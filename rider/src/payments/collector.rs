@@ -90,7 +90,7 @@ impl<P: Provider> Collector<P> {
     /// When the store fails.
     pub async fn owe(&self, debt: &Debt) -> Result<Taking, Failure> {
         let (owed, now, replica) = (*debt, self.clock.now(), self.store.replica());
-        let taking = self.store.write::<_, StoreError, _>(move |tx| {
+        let taking = self.store.outlast(move |tx| {
             let charge = ledger::owe(tx, &owed, now)?;
             Ok((charge, ledger::take(tx, &owed, replica)?))
         });
@@ -110,9 +110,7 @@ impl<P: Provider> Collector<P> {
     /// When the store fails.
     pub async fn leave(&self, debt: &Debt) -> Result<(), Failure> {
         let (debt, replica) = (*debt, self.store.replica());
-        let left =
-            self.store.write::<_, StoreError, _>(move |tx| ledger::leave(tx, &debt, replica));
-        Ok(left.await?)
+        Ok(self.store.outlast(move |tx| ledger::leave(tx, &debt, replica)).await?)
     }
 
     /// Asks the provider, once.
@@ -143,9 +141,7 @@ impl<P: Provider> Collector<P> {
     ) -> Result<(), Failure> {
         let now = self.clock.now();
         self.store
-            .write::<_, StoreError, _>(move |tx| {
-                ledger::settle(tx, &debt, &receipt.provider_reference, &cause, now)
-            })
+            .outlast(move |tx| ledger::settle(tx, &debt, &receipt.provider_reference, &cause, now))
             .await?;
         self.bell.ring();
         tracing::debug!(trip.id = %debt.trip, rider.id = %debt.rider, "charged {}", debt.amount);

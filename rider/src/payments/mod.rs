@@ -120,7 +120,8 @@ impl<P: Provider> Payments<P> {
             };
         };
         failpoint::reach("payments.charged");
-        self.collector.settle(debt, receipt, cause).await?;
+        // The money is taken: however long the disk is full, that is not the message's fault.
+        delivery.wait(self.collector.settle(debt, receipt, cause)).await?;
         failpoint::reach("payments.settled");
         Ok(())
     }

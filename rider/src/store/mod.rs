@@ -1,6 +1,7 @@
 //! The rider's own store. Every store function is written once, on a [`Tx`]; the database under it
 //! is a file of SQLite for one process, PostgreSQL for several, or memory for simulations.
 
+mod health;
 mod inline;
 pub mod lease;
 pub mod ledger;
@@ -14,9 +15,10 @@ mod sqlite;
 pub mod trips;
 mod tx;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use common::{contract::Malformed, failpoint, id::CommandId};
+use rusqlite::ErrorCode;
 use uuid::Uuid;
 
 use self::{
@@ -31,6 +33,11 @@ pub use self::{
     sqlite::{Alone, NotAlone, alone},
     tx::{Column, Row, Tx, Value},
 };
+
+/// The first pause before a store that is full or away is tried again; it doubles.
+const AGAIN_FIRST: Duration = Duration::from_millis(20);
+/// The longest.
+const AGAIN_MAX: Duration = Duration::from_millis(500);
 
 /// What the database says when it fails.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +69,42 @@ pub enum StoreError {
     /// A row does not hold what was written in it.
     #[error("the store is corrupt")]
     Corrupt(#[from] Malformed),
+}
+
+impl StoreError {
+    /// Whether it gets well without anybody changing the statement or the data: a disk that is full
+    /// or in trouble, a database that is away.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Failed(err) if err.is_outage())
+    }
+
+    /// What the database said, for a log.
+    fn cause(&self) -> String {
+        match self {
+            Self::Failed(err) => err.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl DatabaseError {
+    fn is_outage(&self) -> bool {
+        match self {
+            Self::Sqlite(err) => matches!(
+                err.sqlite_error_code(),
+                Some(
+                    ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::DatabaseBusy
+                        | ErrorCode::OperationAborted
+                )
+            ),
+            Self::Postgres(err) => postgres::is_outage(err),
+            Self::Sessions(_) => true,
+        }
+    }
 }
 
 impl From<DatabaseError> for StoreError {
@@ -165,6 +208,41 @@ impl Store {
             Database::Sqlite(sqlite) => sqlite.writer.write(work).await,
             Database::Postgres(postgres) => postgres.write(work).await,
             Database::Inline(inline) => inline.write(work),
+        }
+    }
+
+    /// [`Self::write`], again and again while the store is full or away: for work that nobody waits
+    /// for and that may be repeated, even after it was done.
+    ///
+    /// # Errors
+    /// What `work` says, or why it could not be written, other than that.
+    pub async fn outlast<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + Sync + 'static,
+    {
+        let work = Arc::new(work);
+        let mut pause = AGAIN_FIRST;
+        loop {
+            let work = Arc::clone(&work);
+            match self.write(move |tx| work(tx)).await {
+                Err(err) if err.is_outage() => {
+                    tracing::debug!(error = %err.cause(), "not written, trying again");
+                }
+                done => return done,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(AGAIN_MAX);
+        }
+    }
+
+    /// Whether the last write failed for a reason that passes: then it is better not to come here.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        match &self.database {
+            Database::Sqlite(sqlite) => sqlite.health.is_failing(),
+            Database::Postgres(postgres) => postgres.health.is_failing(),
+            Database::Inline(_) => false,
         }
     }
 

@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::Future,
+    io,
     sync::Arc,
     time::Duration,
 };
@@ -17,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio_postgres::{Config, NoTls, Row, error::SqlState, types::ToSql};
 use tokio_util::task::TaskTracker;
 
-use super::{DatabaseError, OpenError, StoreError, Tx, Value, committing, schema};
+use super::{DatabaseError, OpenError, StoreError, Tx, Value, committing, health::Health, schema};
 
 /// Sessions of one replica. Each of them may wait for a sync; more would wait for the same disk.
 const SESSIONS_MAX: usize = 16;
@@ -52,6 +53,7 @@ pub(super) enum Rights {
 pub(super) struct Postgres {
     pool: Pool,
     calls: TaskTracker,
+    pub(super) health: Health,
 }
 
 impl Postgres {
@@ -81,7 +83,7 @@ impl Postgres {
             }))
             .build()
             .map_err(|err| StoreError::from(DatabaseError::Sessions(err.to_string())))?;
-        let this = Self { pool, calls: TaskTracker::new() };
+        let this = Self { pool, calls: TaskTracker::new(), health: Health::default() };
         this.call::<_, OpenError>(move |session| match rights {
             Rights::Read => {
                 session.execute("SELECT version FROM schema_version LIMIT 1", &[])?;
@@ -141,9 +143,10 @@ impl Postgres {
             return Err(StoreError::Closed.into());
         }
         let client = self.pool.get().await;
-        let client =
-            client.map_err(|err| StoreError::from(DatabaseError::Sessions(chain(&err))))?;
-        let session = Session::new(client);
+        let client = client
+            .map_err(|err| StoreError::from(DatabaseError::Sessions(chain(&err))))
+            .inspect_err(|err| self.health.failing(err))?;
+        let session = Session::new(client, self.health.clone());
         let done = tokio::task::spawn_blocking(move || {
             let _token = token;
             work(&session)
@@ -169,15 +172,17 @@ pub(super) struct Session {
     is_busy: Cell<bool>,
     /// Why the transaction cannot be committed any more, whatever its work makes of that.
     failure: RefCell<Option<Arc<DatabaseError>>>,
+    health: Health,
 }
 
 impl Session {
-    fn new(client: Object) -> Self {
+    fn new(client: Object, health: Health) -> Self {
         Self {
             client: RefCell::new(Some(client)),
             runtime: Handle::current(),
             is_busy: Cell::new(false),
             failure: RefCell::default(),
+            health,
         }
     }
 
@@ -213,6 +218,7 @@ impl Session {
     pub(super) fn commit(&self) -> Result<(), StoreError> {
         committing(|| self.batch("COMMIT"))?;
         self.is_busy.set(false);
+        self.health.well();
         Ok(())
     }
 
@@ -264,6 +270,7 @@ impl Session {
         let client = self.client.borrow();
         let client = client.as_ref().ok_or(StoreError::Closed)?;
         self.wait(ask(client)).inspect_err(|err| {
+            self.health.failing(err);
             if let StoreError::Failed(failure) = err {
                 self.failure.borrow_mut().get_or_insert_with(|| Arc::clone(failure));
             }
@@ -307,6 +314,20 @@ fn is_worth_another(failure: &DatabaseError) -> bool {
     let deadlock = &SqlState::T_R_DEADLOCK_DETECTED;
     let serialization = &SqlState::T_R_SERIALIZATION_FAILURE;
     err.code().is_some_and(|code| code == deadlock || code == serialization)
+}
+
+/// Whether the database is away, or has no room: nothing is wrong with the statement.
+pub(super) fn is_outage(err: &tokio_postgres::Error) -> bool {
+    // Connection exceptions, no resources (disk full, too many sessions), an operator's shutdown or
+    // a crash, a failure of the system.
+    const CLASSES: [&str; 4] = ["08", "53", "57", "58"];
+    match err.code() {
+        Some(code) => CLASSES.iter().any(|class| code.code().starts_with(class)),
+        // Nothing came back at all.
+        None => {
+            err.is_closed() || std::error::Error::source(err).is_some_and(|it| it.is::<io::Error>())
+        }
+    }
 }
 
 fn chain(err: &dyn std::error::Error) -> String {

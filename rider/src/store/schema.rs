@@ -1,7 +1,7 @@
 //! The store's tables, as migrations in order, for both databases: what they call differently is in
 //! braces. A migration that was released is never changed.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use super::{StoreError, postgres::Session};
 
@@ -142,6 +142,20 @@ pub enum OpenError {
         /// Ours.
         known: u32,
     },
+}
+
+impl OpenError {
+    /// Whether trying again later may do.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::Database(err) => matches!(err, StoreError::Failed(_)),
+            Self::Sqlite(err) => matches!(
+                err.sqlite_error_code(),
+                Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure)
+            ),
+            Self::Thread(_) | Self::Newer { .. } => false,
+        }
+    }
 }
 
 /// What a store of that version has not seen, in order.

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod disk;
 mod endings;
 mod events;
 mod idempotency;

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 pub use self::single::{Alone, NotAlone, alone};
 use self::writer::Writer;
-use super::{OpenError, StoreError, Tx, schema};
+use super::{OpenError, StoreError, Tx, health::Health, schema};
 
 /// Reads at the same time; more would wait for the same disk and cores.
 const READERS_MAX: usize = 4;
@@ -29,6 +29,7 @@ const STATEMENTS_MAX: usize = 64;
 pub(super) struct Sqlite {
     pub(super) writer: Writer,
     pub(super) readers: Readers,
+    pub(super) health: Health,
 }
 
 impl Sqlite {
@@ -38,7 +39,9 @@ impl Sqlite {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         schema::migrate_sqlite(&mut connection)?;
-        Ok(Self { writer: Writer::start(connection)?, readers: Readers::new(path) })
+        let health = Health::default();
+        let writer = Writer::start(connection, health.clone())?;
+        Ok(Self { writer, readers: Readers::new(path), health })
     }
 }
 

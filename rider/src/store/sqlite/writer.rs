@@ -3,10 +3,10 @@
 
 use std::thread;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior, ffi};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::{StoreError, Tx, committing};
+use super::super::{StoreError, Tx, committing, health::Health};
 
 /// Jobs that may wait. More would only wait longer: callers are told to come back.
 const QUEUE_MAX: usize = 1024;
@@ -19,7 +19,8 @@ struct Done {
     tell: Box<dyn FnOnce(Result<(), StoreError>)>,
 }
 
-type Job = Box<dyn FnOnce(&Tx<'_>) -> Done + Send>;
+/// Carried out in a transaction, or told why there is none.
+type Job = Box<dyn FnOnce(Result<&Tx<'_>, StoreError>) -> Done + Send>;
 
 enum Message {
     Write(Job),
@@ -32,9 +33,11 @@ pub(in crate::store) struct Writer {
 }
 
 impl Writer {
-    pub(in crate::store) fn start(connection: Connection) -> std::io::Result<Self> {
+    pub(in crate::store) fn start(connection: Connection, health: Health) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-        thread::Builder::new().name("store-writer".into()).spawn(|| run(connection, jobs))?;
+        thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || run(connection, jobs, &health))?;
         Ok(Self { queue })
     }
 
@@ -80,7 +83,7 @@ where
 {
     let (answer, asked) = oneshot::channel();
     let job: Job = Box::new(move |tx| {
-        let result = work(tx);
+        let result = tx.map_err(E::from).and_then(work);
         let keep = result.is_ok();
         let tell = Box::new(move |committed: Result<(), StoreError>| {
             let result = committed.map_err(E::from).and(result);
@@ -93,7 +96,7 @@ where
     (Message::Write(job), asked)
 }
 
-fn run(mut connection: Connection, mut queue: mpsc::Receiver<Message>) {
+fn run(mut connection: Connection, mut queue: mpsc::Receiver<Message>, health: &Health) {
     let mut group = Vec::with_capacity(GROUP_MAX);
     let mut closing = Vec::new();
     while queue.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
@@ -109,7 +112,7 @@ fn run(mut connection: Connection, mut queue: mpsc::Receiver<Message>) {
             }
         }
         if !jobs.is_empty() {
-            commit_together(&mut connection, jobs);
+            commit_together(&mut connection, jobs, health);
         }
     }
     if let Err((_, err)) = connection.close() {
@@ -120,30 +123,48 @@ fn run(mut connection: Connection, mut queue: mpsc::Receiver<Message>) {
     }
 }
 
-fn commit_together(connection: &mut Connection, jobs: Vec<Job>) {
+fn commit_together(connection: &mut Connection, jobs: Vec<Job>, health: &Health) {
     let mut done = Vec::with_capacity(jobs.len());
-    let committed = carry_out(connection, jobs, &mut done).map_err(|err| {
-        tracing::error!(error = %err, jobs = done.len(), "the store could not commit");
-        StoreError::from(err)
-    });
+    let mut jobs = jobs.into_iter();
+    let before = connection.total_changes();
+    let committed = carry_out(connection, &mut jobs, &mut done).map_err(StoreError::from);
+    match &committed {
+        // What wrote nothing says nothing about the disk.
+        Ok(()) if connection.total_changes() > before => health.well(),
+        Ok(()) => {}
+        Err(err) => {
+            tracing::warn!(error = %err.cause(), jobs = done.len(), "the store could not commit");
+            health.failing(err);
+        }
+    }
     // Only now: an answer may have been read from what a neighbour wrote in this transaction.
-    // Jobs that a failed transaction never reached are dropped, which their callers see as closed.
     for job in done {
         (job.tell)(committed.clone());
+    }
+    // Those that a failed transaction never reached.
+    if let Err(err) = committed {
+        for job in jobs {
+            (job(Err(err.clone())).tell)(Err(err.clone()));
+        }
     }
 }
 
 fn carry_out(
     connection: &mut Connection,
-    jobs: Vec<Job>,
+    jobs: &mut impl Iterator<Item = Job>,
     done: &mut Vec<Done>,
 ) -> rusqlite::Result<()> {
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for job in jobs {
         let savepoint = transaction.savepoint()?;
-        let result = job(&Tx::sqlite(&savepoint));
+        let result = job(Ok(&Tx::sqlite(&savepoint)));
         let keep = result.keep;
         done.push(result);
+        // A statement that finds the disk full may take the whole transaction with it. What came
+        // next would be written outside of any.
+        if savepoint.is_autocommit() {
+            return Err(rolled_back());
+        }
         if keep {
             savepoint.commit()?;
         } else {
@@ -151,4 +172,9 @@ fn carry_out(
         }
     }
     committing(|| transaction.commit())
+}
+
+fn rolled_back() -> rusqlite::Error {
+    let why = "the transaction was rolled back by one of its statements".to_owned();
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK), Some(why))
 }

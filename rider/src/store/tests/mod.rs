@@ -30,6 +30,7 @@ use crate::{
     fare::FareError,
 };
 
+mod outage;
 mod replicas;
 
 const NOON: Timestamp = Timestamp::from_micros(1_767_268_800_000_000);
