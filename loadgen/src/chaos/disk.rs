@@ -88,7 +88,7 @@ impl Disk {
 
     async fn take_room(&self, system: &System) -> anyhow::Result<()> {
         if self.is_mounted {
-            return Ok(fill_up(&self.folder.join(BALLAST)).context("filling the disk")?);
+            return fill_up(&self.folder.join(BALLAST)).context("filling the disk");
         }
         limit(system.of("rider"), "1").await
     }
