@@ -5,6 +5,7 @@ mod config;
 pub mod dead;
 mod lag;
 mod patience;
+mod pull;
 mod reader;
 mod replay;
 mod share;

@@ -21,7 +21,7 @@ use super::Failure;
 use crate::stream::ACK_WAIT;
 
 /// How often the broker hears of a message at work.
-const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 const _: () = assert!(3 * PROGRESS_EVERY.as_millis() <= ACK_WAIT.as_millis());
 /// The limit is looked at so many times at least before it is over.
 const LOOKS_MIN: u32 = 8;
@@ -93,14 +93,14 @@ pub(super) async fn with_progress<T>(
     }
 }
 
-fn every(period: Duration) -> Interval {
+pub(super) fn every(period: Duration) -> Interval {
     let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
     // Time that nobody was given to work in does not count.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
-async fn say_progress(message: &jetstream::Message) {
+pub(super) async fn say_progress(message: &jetstream::Message) {
     if let Err(err) = message.ack_with(AckKind::Progress).await {
         tracing::debug!(error = %err, "progress not sent");
     }

@@ -14,13 +14,14 @@ use async_nats::jetstream::{
     consumer::{Consumer, pull},
 };
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{sync::Semaphore, task::JoinSet, time::Interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Class, Delivery, Failure, Verdict, acks_first, admit,
     dead::{self, Obituary},
-    patience::{Patience, with_progress, within},
+    patience::{PROGRESS_EVERY, Patience, every, say_progress, with_progress, within},
+    pull::{Broken, Pin, Pull},
     replay::Returned,
     share::Turn,
     verdict,
@@ -73,6 +74,65 @@ impl InHand {
     }
 }
 
+/// Where a reader of an owned consumer stands: whose turn it is, and what the broker knows it by.
+struct Seat {
+    turn: Turn,
+    /// Kept when a pull breaks: an owner goes on with it, and need not wait for itself to time out.
+    pin: Option<Pin>,
+}
+
+impl Seat {
+    /// Gets up. What an owner was given and did not read; nothing of one that is none.
+    fn left(&mut self, pull: Pull, waiting: Waiting) -> Option<Vec<jetstream::Message>> {
+        self.pin.take()?;
+        let mut left = Vec::from(waiting.messages);
+        left.extend(pull.left());
+        Some(left)
+    }
+}
+
+/// What an owner was given while it has another message in hand. The broker is told of it, too: it
+/// must not use up its tries by waiting.
+struct Waiting {
+    messages: VecDeque<jetstream::Message>,
+    progress: Interval,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { messages: VecDeque::new(), progress: every(PROGRESS_EVERY) }
+    }
+
+    fn has_room(&self) -> bool {
+        self.messages.len() < usize::try_from(PINGS_IN_FLIGHT).unwrap_or(usize::MAX)
+    }
+
+    fn push(&mut self, message: jetstream::Message) {
+        self.messages.push_back(message);
+    }
+
+    fn next(&mut self) -> Option<jetstream::Message> {
+        self.messages.pop_front()
+    }
+
+    /// Waits until the broker has to hear of it again, and says so.
+    async fn keep(&mut self) {
+        self.progress.tick().await;
+        for message in &self.messages {
+            say_progress(message).await;
+        }
+    }
+
+    /// As [`Self::keep`] between two messages, where a handler that is always ready leaves no time.
+    async fn keep_if_due(&mut self) {
+        if self.progress.tick().now_or_never().is_some() {
+            for message in &self.messages {
+                say_progress(message).await;
+            }
+        }
+    }
+}
+
 fn pulling(consumer: &Consumer<pull::Config>) -> pull::StreamBuilder<'_> {
     consumer.stream().expires(PULL_EXPIRES).heartbeat(PULL_EXPIRES / 2)
 }
@@ -113,12 +173,12 @@ impl Reader {
         Fut: Future<Output = Result<(), Failure>> + Send + 'static,
     {
         let durable = self.durable();
-        let mut turn = Turn::new(self.is_own());
-        shutdown.run_until_cancelled(tokio::time::sleep(turn.head_start())).await;
+        let mut seat = Seat { turn: Turn::new(self.is_own()), pin: None };
+        shutdown.run_until_cancelled(tokio::time::sleep(seat.turn.head_start())).await;
         while !shutdown.is_cancelled() {
-            let read = self.read(&shutdown, &handler, &mut turn).await;
-            turn.ended();
-            let mut pause = turn.head_start();
+            let read = self.read(&shutdown, &handler, &mut seat).await;
+            seat.turn.ended();
+            let mut pause = seat.turn.head_start();
             if let Err(err) = read {
                 tracing::debug!(consumer = durable, error = %err, "opening the consumer anew");
                 pause += REOPEN_AFTER;
@@ -142,88 +202,97 @@ impl Reader {
         &self,
         shutdown: &CancellationToken,
         handler: &H,
-        turn: &mut Turn,
+        seat: &mut Seat,
     ) -> Result<(), async_nats::Error>
     where
         H: Fn(Delivery, u32) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Failure>> + Send + 'static,
     {
         let (durable, stream) = (self.durable(), self.stream());
-        let consumer: Consumer<pull::Config> =
-            self.nats.jetstream.get_consumer_from_stream(&durable, stream).await?;
-        match self.kind() {
-            ConsumerKind::Worker | ConsumerKind::Single => {
-                self.work(&consumer, shutdown, handler).await
-            }
-            kind @ (ConsumerKind::Lane | ConsumerKind::Pings) => {
-                let batch = if kind == ConsumerKind::Lane { LANE_BATCH } else { WINDOW_BATCH };
-                let pull = pulling(&consumer).group(OWNER_GROUP);
-                let messages = pull.max_messages_per_batch(batch).messages().await?;
-                if let Some(left) = self.own(messages, shutdown, handler, turn).await? {
-                    // A hand-over in milliseconds instead of the pin's time-out.
-                    let stream = self.nats.jetstream.get_stream_no_info(stream).await?;
-                    stream.unpin_consumer(&durable, OWNER_GROUP).await?;
-                    // And the next owner need not wait for what this one was given and did not read.
-                    for message in left {
-                        message.ack_with(AckKind::Nak(None)).await?;
-                    }
-                }
-                Ok(())
+        if !self.kind().is_owned() {
+            let consumer: Consumer<pull::Config> =
+                self.nats.jetstream.get_consumer_from_stream(&durable, stream).await?;
+            return self.work(&consumer, shutdown, handler).await;
+        }
+        let pull = Pull::open(&self.nats, stream, &durable).await?;
+        if let Some(left) = self.own(pull, shutdown, handler, seat).await? {
+            // A hand-over in milliseconds instead of the pin's time-out.
+            let stream = self.nats.jetstream.get_stream_no_info(stream).await?;
+            stream.unpin_consumer(&durable, OWNER_GROUP).await?;
+            // And the next owner need not wait for what this one was given and did not read.
+            for message in left {
+                message.ack_with(AckKind::Nak(None)).await?;
             }
         }
+        Ok(())
     }
 
     /// One message after the other. While one is in hand the pull is polled on, because an owner
     /// that does not pull loses its pin. What an owner had been given and did not read comes back.
     async fn own<H, Fut>(
         &self,
-        mut messages: pull::Stream,
+        mut pull: Pull,
         shutdown: &CancellationToken,
         handler: &H,
-        turn: &mut Turn,
-    ) -> Result<Option<Vec<jetstream::Message>>, async_nats::Error>
+        seat: &mut Seat,
+    ) -> Result<Option<Vec<jetstream::Message>>, Broken>
     where
         H: Fn(Delivery, u32) -> Fut,
         Fut: Future<Output = Result<(), Failure>>,
     {
-        let mut is_owner = false;
-        let mut waiting: VecDeque<jetstream::Message> = VecDeque::new();
+        let mut waiting = Waiting::new();
         let mut drained = pin!(async {
             shutdown.cancelled().await;
             tokio::time::sleep(DRAIN_MAX).await;
         });
-        let window = usize::try_from(PINGS_IN_FLIGHT).unwrap_or(usize::MAX);
+        let mut is_tasting = self.kind() == ConsumerKind::Pings;
         loop {
-            let next = match waiting.pop_front() {
-                Some(message) => Some(message),
+            waiting.keep_if_due().await;
+            let message = match waiting.next() {
+                Some(message) => message,
                 None => tokio::select! {
                     biased;
-                    () = shutdown.cancelled() => return Ok(is_owner.then(|| left(messages, waiting))),
-                    () = turn.over() => return Ok(is_owner.then(|| left(messages, waiting))),
-                    next = messages.next() => next.transpose()?,
+                    () = shutdown.cancelled() => return Ok(seat.left(pull, waiting)),
+                    () = seat.turn.over() => return Ok(seat.left(pull, waiting)),
+                    next = pull.next(self.batch(is_tasting), &mut seat.pin) => next?,
                 },
             };
-            let Some(message) = next else { return Err("the consumer ended".into()) };
-            is_owner = true;
-            turn.came();
+            seat.turn.came();
+            // What was in flight comes before what is new: from here on there is nothing to suspect.
+            is_tasting &= message.info().is_ok_and(|info| info.delivered > 1);
             let mut settled = pin!(self.settle(message, handler));
+            let alone = if is_tasting { PULL_EXPIRES } else { Duration::ZERO };
+            let (mut alone, mut is_alone) = (pin!(tokio::time::sleep(alone)), is_tasting);
             loop {
+                let has_room = !is_alone && waiting.has_room();
                 tokio::select! {
                     biased;
                     () = &mut settled => break,
                     () = &mut drained => {
                         tracing::warn!(consumer = self.spec.name, "a message left to redelivery");
-                        return Ok(Some(left(messages, waiting)));
+                        return Ok(seat.left(pull, waiting));
                     }
-                    next = messages.next(), if waiting.len() < window => match next {
-                        Some(message) => waiting.push_back(message?),
-                        None => return Err("the consumer ended".into()),
-                    },
+                    () = &mut alone, if is_alone => is_alone = false,
+                    () = waiting.keep() => {}
+                    next = pull.next(self.batch(is_tasting), &mut seat.pin), if has_room => {
+                        waiting.push(next?);
+                    }
                 }
             }
             if shutdown.is_cancelled() {
-                return Ok(Some(left(messages, waiting)));
+                return Ok(seat.left(pull, waiting));
             }
+        }
+    }
+
+    /// How many messages are asked for at a time. A window counts for all that are in it when their
+    /// owner dies, so a new owner takes what was in flight one by one: what kills it comes alone, and
+    /// whatever else was in flight with it keeps its tries.
+    fn batch(&self, is_tasting: bool) -> usize {
+        match self.kind() {
+            _ if is_tasting => 1,
+            ConsumerKind::Pings => WINDOW_BATCH,
+            ConsumerKind::Lane | ConsumerKind::Worker | ConsumerKind::Single => LANE_BATCH,
         }
     }
 
@@ -511,19 +580,6 @@ struct GivenUp {
     published: Timestamp,
     class: Class,
     err: anyhow::Error,
-}
-
-/// What a reader that stops was given and did not read. The pull ends here: what the broker gives
-/// from now on goes to others.
-fn left(
-    mut messages: pull::Stream,
-    waiting: VecDeque<jetstream::Message>,
-) -> Vec<jetstream::Message> {
-    let mut left = Vec::from(waiting);
-    while let Some(Some(Ok(message))) = messages.next().now_or_never() {
-        left.push(message);
-    }
-    left
 }
 
 fn delivery(message: &jetstream::Message) -> Result<Delivery, async_nats::Error> {

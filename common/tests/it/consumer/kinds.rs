@@ -1,4 +1,4 @@
-//! Workers, pings and views; who takes over from whom; and that the slow hurt nobody else.
+//! Workers, lanes and views; who takes over from whom; and that the slow hurt nobody else.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use common::{
     id::TripId,
     metrics,
     nats::Nats,
-    stream::{self, ConsumerSpec, PINGS_IN_FLIGHT, WORKER_IN_FLIGHT},
+    stream::{self, ConsumerSpec, WORKER_IN_FLIGHT},
     subject,
     testing::{deadline, eventually, eventually_within},
     view::{self, CaughtUp, Start, ViewSpec},
@@ -22,7 +22,6 @@ use super::{Process, Seen, hurried, prepared, publish};
 
 const WORKER: ConsumerSpec = stream::RIDER_PAYMENTS;
 const LANE: ConsumerSpec = stream::TRIP_REQUESTS;
-const PINGS: ConsumerSpec = stream::LOCATION_PINGS;
 
 async fn trip_event(nats: &Nats, text: &str) -> u64 {
     let subject = nats.partitions.trip_event(TripId::fresh());
@@ -31,7 +30,7 @@ async fn trip_event(nats: &Nats, text: &str) -> u64 {
 }
 
 /// A handler that keeps every message in hand until the gate opens.
-fn holding(
+pub(super) fn holding(
     seen: &Seen,
     gate: &watch::Sender<bool>,
 ) -> impl Fn(Delivery, u32) -> futures_util::future::BoxFuture<'static, Result<(), Failure>>
@@ -50,7 +49,7 @@ fn holding(
     }
 }
 
-fn noting(
+pub(super) fn noting(
     seen: &Seen,
 ) -> impl Fn(Delivery, u32) -> std::future::Ready<Result<(), Failure>> + Clone + Send + Sync + 'static
 {
@@ -62,7 +61,7 @@ fn noting(
 }
 
 /// What a consumer has in hand, and what it has not been given yet.
-async fn in_hand_and_waiting(nats: &Nats, spec: ConsumerSpec) -> (usize, u64) {
+pub(super) async fn in_hand_and_waiting(nats: &Nats, spec: ConsumerSpec) -> (usize, u64) {
     let held = nats.admin.get_stream(spec.stream).await.unwrap();
     let info = held.consumer_info(spec.durable(0)).await.unwrap();
     (info.num_ack_pending, info.num_pending)
@@ -113,32 +112,6 @@ async fn a_worker_has_no_more_in_hand_than_its_window_and_harms_no_other_consume
     worker.stop().await;
     others.stop().await;
     assert!(slow.all().iter().all(|(_, attempt)| *attempt == 1), "nothing lost a try by waiting");
-}
-
-#[tokio::test]
-async fn a_pings_owner_gets_its_window_in_order_and_no_more() {
-    let (_broker, nats) = prepared().await;
-    let window = usize::try_from(PINGS_IN_FLIGHT).unwrap();
-    for n in 0..window + 40 {
-        let ack = nats.jetstream.publish(subject::ping(0), n.to_string().into()).await.unwrap();
-        ack.await.unwrap();
-    }
-    let (seen, gate) = (Seen::default(), watch::Sender::new(false));
-    let owner = Process::start(&nats, PINGS, holding(&seen, &gate));
-    let is_full = async || in_hand_and_waiting(&nats, PINGS).await == (window, 40);
-    eventually("its window is full", is_full).await;
-    assert_eq!(seen.count(), 1, "one after the other");
-    gate.send_replace(true);
-    eventually("all were read", async || seen.count() >= window + 40).await;
-    owner.stop().await;
-    let mut numbers: Vec<usize> =
-        seen.all().iter().map(|(text, _)| text.parse().unwrap()).collect();
-    // What waited for long comes twice; whoever reads pings drops it by its sequence.
-    let mut newest = None;
-    numbers.retain(|number| newest.replace(*number).is_none_or(|before| before < *number));
-    numbers.dedup();
-    assert_eq!(numbers.first(), Some(&0));
-    assert!(numbers.is_sorted(), "{numbers:?}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod kinds;
 mod lanes;
+mod pings;
 mod poison;
 mod sharing;
 

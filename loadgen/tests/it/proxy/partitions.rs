@@ -1,8 +1,15 @@
 //! A process that is cut off from the broker, in each way, and what arrives when it heals.
 
 use async_nats::jetstream::context::PublishErrorKind;
-use common::testing::{deadline, eventually, eventually_within};
+use common::{
+    consumer::{self, Delivery, Failure},
+    nats::Nats,
+    stream::TRIP_REQUESTS,
+    testing::{deadline, eventually, eventually_within},
+};
 use loadgen::chaos::proxy::{Fault, Partition};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::{Cut, connect, cut, publish, stored};
 
@@ -68,4 +75,49 @@ async fn a_broker_that_moved_is_found_at_its_new_address() {
     })
     .await;
     publish(&through, "there").await.unwrap();
+}
+
+/// What the broker knows the owner of the lane by.
+async fn pin(nats: &Nats) -> Option<String> {
+    let held = nats.admin.get_stream(TRIP_REQUESTS.stream).await.unwrap();
+    let info = held.consumer_info(TRIP_REQUESTS.durable(0)).await.unwrap();
+    info.priority_groups.into_iter().find_map(|group| group.pinned_client_id)
+}
+
+#[tokio::test]
+async fn an_owner_whose_connection_is_reset_goes_on_with_its_pin() {
+    const ROUNDS: usize = 20;
+    let Cut { broker: _broker, direct, proxy, through } = cut(1).await;
+    let (stop, handled) = (CancellationToken::new(), watch::Sender::new(0));
+    let (stopped, noted) = (stop.clone(), handled.clone());
+    let mut running = JoinSet::new();
+    running.spawn(async move {
+        let handler = move |delivery: Delivery, _| {
+            noted.send_replace(delivery.sequence);
+            std::future::ready(Ok::<(), Failure>(()))
+        };
+        consumer::run(&through, TRIP_REQUESTS, stopped, handler).await
+    });
+    let mut handled = handled.subscribe();
+    let mut is_handled = async |text| {
+        let sequence = publish(&direct, text).await.unwrap();
+        let is_this = |handled: &u64| *handled == sequence;
+        tokio::time::timeout(deadline::RECOVERY, handled.wait_for(is_this)).await.unwrap().unwrap();
+    };
+    is_handled("first").await;
+    let mut before = pin(&direct).await;
+    // On a machine that stands still for long the pin may time out all the same: then it goes again.
+    for _ in 0..ROUNDS {
+        proxy.reset();
+        is_handled("after the reset").await;
+        let after = pin(&direct).await;
+        assert!(after.is_some());
+        if after == before {
+            stop.cancel();
+            running.join_next().await.unwrap().unwrap().unwrap();
+            return;
+        }
+        before = after;
+    }
+    panic!("after {ROUNDS} resets it was never the same owner");
 }
