@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, fs, path::Path};
 
-const FILES: [&str; 5] = ["common", "trip", "driver", "rider", "location"];
+const FILES: [&str; 6] = ["archive", "common", "trip", "driver", "rider", "location"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -33,5 +33,6 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod timer;
+pub mod trim;
 pub mod trips;
 pub mod view;

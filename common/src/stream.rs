@@ -69,6 +69,12 @@ const ASKED_AT_ONCE: usize = 16;
 const PATIENCE: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
+/// How long a rider's events stay on their stream. Shorter than ended trips stay in the log: a
+/// request that was read again after its trip is gone would be a ghost.
+pub const REQUESTS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The least time that ended trips, and what drivers did, stay in the log.
+pub const FACTS_KEPT_MIN: Duration = Duration::from_secs(8 * 24 * 60 * 60);
+
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MIB: i64 = 1024 * 1024;
@@ -171,6 +177,7 @@ pub fn streams(partitions: Partitions) -> Vec<Config> {
         Config {
             discard: DiscardPolicy::New,
             max_bytes: 1024 * MIB,
+            max_age: REQUESTS_KEPT,
             ..file(RIDER, &["rider.event.>"], partitions)
         },
         // Synced, unlike the pings: it counts those that a crash took with it.

@@ -157,6 +157,12 @@ impl AggregateSubjects {
         format!("{}.{timer}", partitions.keyed(self.timer, key))
     }
 
+    /// The filter that takes the schedules of all timers of one aggregate.
+    #[must_use]
+    pub fn schedules(&self, partitions: Partitions, key: Uuid) -> String {
+        format!("{}.>", partitions.keyed(self.timer, key))
+    }
+
     /// The subject on which the timers of one aggregate fire.
     #[must_use]
     pub fn fired(&self, partitions: Partitions, key: Uuid) -> String {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use common::{auth::AuthConfig, nats::NatsConfig, telemetry::TelemetryConfig};
 
-use crate::{dispatch::DispatchConfig, domain::Terms};
+use crate::{archive::ArchiveConfig, dispatch::DispatchConfig, domain::Terms};
 
 /// The life of a trip: rules, dispatch, fare; and the operations' API.
 #[derive(Debug, Clone, clap::Parser)]
@@ -28,6 +28,9 @@ pub struct Config {
     /// How open trips are matched with drivers.
     #[command(flatten)]
     pub dispatch: DispatchConfig,
+    /// Where trips go that ended long ago.
+    #[command(flatten)]
+    pub archive: ArchiveConfig,
 }
 
 /// The waiting times of new trips. A trip keeps those that it was requested with.

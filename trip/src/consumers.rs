@@ -2,6 +2,7 @@
 //! may run any number of times: what it does is named after the message that caused it.
 
 use common::{
+    clock::Timestamp,
     consumer::{self, Delivery, Failure},
     contract::{self, v1},
     decider::{Recorded, Recorder as _},
@@ -93,9 +94,15 @@ impl Reactions {
             quote: record::quote(raw.quote.as_ref())?,
             pin: record::pin(&raw.pin)?,
             terms: self.terms,
+            asked_at: Timestamp::from_micros(event.at_us),
         };
-        self.execute(trip, &envelope, "request", &command).await?;
-        Ok(())
+        match self.execute(trip, &envelope, "request", &command).await? {
+            // Somebody was promised a ride: people must see that it does not come.
+            Some(refused @ Rejection::AskedTooLongAgo { .. }) => {
+                Err(Failure::Permanent(refused.into()))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// A trip's own event, or one of its timers.

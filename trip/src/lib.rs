@@ -10,11 +10,13 @@
 //! | reads | `trip.event.>`, `driver.event.>` from the first on (a view) | `invariants/` |
 //! | writes | `trip.event.>`, `trip.timer.>`: the only writer | `record/`, through the event store |
 //! | writes | `driver.command.<p>.<driver>`: offer, release | `driver_commands.rs` |
+//! | writes | files: histories of trips that ended long ago, which it then removes from `TRIP` | `archive/` |
 //! | asks | `location.query.candidates`: who is near | `dispatch/candidates.rs` |
 //! | serves | `trip.command.>`: what phones want of a trip, with an answer | `commands/` |
 //! | writes | `replay.<consumer>.<letter>`, `resolution.>`: dead letters sent back or discarded | `replays.rs`, `common::dead_letters` |
 //! | serves | HTTP for operations; `live.trip.event.>`, `live.driver.event.>` as SSE | `http/` |
 
+pub mod archive;
 pub mod commands;
 mod config;
 pub mod consumers;
@@ -66,6 +68,7 @@ pub async fn serve(
         invariants: invariants.clone(),
         inspector: inspector.clone(),
         replays,
+        archive: config.archive.archive_dir.clone(),
         shutdown: shutdown.clone(),
     };
     let app = http::router(&config.auth, gateway)?;
@@ -79,6 +82,7 @@ pub async fn serve(
             timer::sweep(&nats, store, timer::SWEEP_EVERY, shutdown.clone()),
             dispatch::run(&nats, config.dispatch, inspector, shutdown.clone()),
             invariants::watch(&nats, invariants, shutdown.clone()),
+            archive::run(&nats, config.archive, shutdown.clone()),
             common::http::serve(listener, app, shutdown),
         )
     };

@@ -72,6 +72,13 @@ pub static ROOM_USED_MIB: Gauge = Gauge::new("room_used_mib", "What the broker s
 /// What it may store; 0 while that is not known.
 pub static ROOM_MAX_MIB: Gauge = Gauge::new("room_max_mib", "What the broker may store, MiB.");
 
+/// Histories that were written to the archive: `aggregate`.
+pub static ARCHIVED: Counter =
+    Counter::new("archived_total", "Histories that were written to the archive.");
+/// Messages that were removed from a stream to make room: `stream`.
+pub static TRIMMED: Counter =
+    Counter::new("trimmed_total", "Messages removed from a stream because of their age.");
+
 /// How far the logical clock is ahead of broker time.
 pub static HLC_DRIFT_MS: Gauge =
     Gauge::new("hlc_drift_ms", "How far the logical clock is ahead of broker time, milliseconds.");

@@ -19,7 +19,7 @@ use crate::{
         cancellation::preview,
         charge::{ChargeState, Ending, Purpose, owed},
         tariff::{Item, Line},
-        trip::{Phase, Trip},
+        trip::{Phase, Ride, Trip},
     },
     store::{StoreError, ledger::ChargeLine, trips},
     wire,
@@ -133,8 +133,11 @@ pub(super) async fn cancel(
     Json(request): Json<CancelRequest>,
 ) -> Result<Json<TripResource>, Problem> {
     let reason = request.reason.name().to_owned();
-    let command = v1::trip_command::Kind::CancelByRider(v1::CancelByRider { reason });
     let id = IdempotencyKey::command(key.as_ref(), rider.0);
+    let command = |ride: &Ride| {
+        let asked_at_us = ride.requested_at.micros();
+        v1::trip_command::Kind::CancelByRider(v1::CancelByRider { reason, asked_at_us })
+    };
     gateway.command(rider, trip, id, command).await.map(Json)
 }
 
@@ -161,7 +164,7 @@ pub(super) async fn rate(
         return Err(Problem::invalid("/stars", "stars go from 1 to 5"));
     }
     let rating = v1::Rate { by: v1::Party::Rider.into(), stars: request.stars };
-    let command = v1::trip_command::Kind::Rate(rating);
+    let command = |_: &Ride| v1::trip_command::Kind::Rate(rating);
     let id = IdempotencyKey::command(key.as_ref(), rider.0);
     let rated = gateway.command(rider, trip, id, command).await?;
     Ok((StatusCode::CREATED, Json(rated)))
@@ -230,7 +233,7 @@ impl Gateway {
         rider: RiderId,
         trip: TripId,
         id: CommandId,
-        kind: v1::trip_command::Kind,
+        kind: impl FnOnce(&Ride) -> v1::trip_command::Kind,
     ) -> Result<TripResource, Problem> {
         let (known, charge) = self.trip(rider, trip).await?;
         // The client would keep the command and send it when the broker is back.
@@ -238,10 +241,11 @@ impl Gateway {
             return Err(TripsError::NotDone("the broker is away".to_owned()).into());
         }
         let traceparent = traceparent(id);
+        let kind = kind(&known.ride);
         let wanted = Wanted { trip, id, actor: rider.0, kind, traceparent };
         let snapshot = match self.trips.command(wanted).await? {
             Answer::Done(snapshot) => snapshot,
-            Answer::Rejected(rejection) => return Err(rejected(&rejection)),
+            Answer::Rejected(rejection) => return Err(rejected(&rejection, &known)),
         };
         let trip = wire::trip(known.ride, Some(&snapshot)).map_err(TripsError::Malformed)?;
         if snapshot.sequence > 0 {
@@ -255,7 +259,12 @@ impl Gateway {
     }
 }
 
-fn rejected(rejection: &v1::TripRejection) -> Problem {
+fn rejected(rejection: &v1::TripRejection, known: &Trip) -> Problem {
+    if rejection.code == "trip_not_found" && known.phase().is_end() {
+        // It has left the log for the archive: nothing more can happen to it.
+        let problem = Problem::conflict("trip_ended", "the trip ended long ago");
+        return problem.with("current_status", known.phase().name());
+    }
     let code = match rejection.code.as_str() {
         "trip_started" => "trip_started",
         "trip_ended" => "trip_ended",

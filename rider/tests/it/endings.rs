@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use common::{
+    clock::Timestamp,
     contract::v1::{self, trip_command::Kind, trip_reply::Outcome},
     id::{RiderId, TripId},
 };
@@ -88,8 +89,11 @@ async fn a_command_says_who_sends_it_until_when_and_is_known_again_by_its_key() 
     assert_ne!(commands[2].command_id, commands[3].command_id);
     assert_eq!(commands[0].actor_id, phone.rider.to_vec());
     assert!(commands[0].deadline_us > world.nats.clock.now().micros());
-    let reason = v1::CancelByRider { reason: "wait_too_long".into() };
-    assert_eq!(commands[0].kind, Some(Kind::CancelByRider(reason)));
+    let Some(Kind::CancelByRider(cancel)) = &commands[0].kind else { panic!("{commands:?}") };
+    assert_eq!(cancel.reason, "wait_too_long");
+    let shown = phone.get(&format!("/v1/trips/{trip}")).await.expect(200).body;
+    let asked_at = Timestamp::from_micros(cancel.asked_at_us);
+    assert_eq!(shown["requested_at"], json!(asked_at), "as the trip must know it");
 }
 
 #[tokio::test]

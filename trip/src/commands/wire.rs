@@ -37,6 +37,7 @@ fn command(raw: &v1::TripCommand) -> Result<TripCommand, Malformed> {
         Kind::CancelByRider(cancel) => TripCommand::CancelByRider {
             rider: id("actor_id", actor)?,
             reason: reason(&cancel.reason)?,
+            asked_at: Timestamp::from_micros(cancel.asked_at_us),
         },
         Kind::CancelByDriver(cancel) => TripCommand::CancelByDriver {
             driver: id("actor_id", actor)?,
@@ -95,7 +96,9 @@ fn by_operations(actor: &[u8]) -> Result<(), Malformed> {
 pub(crate) fn code(rejection: &Rejection) -> &'static str {
     match rejection {
         // Somebody else's trip looks like no trip at all.
-        Rejection::UnknownTrip | Rejection::NotYours => "trip_not_found",
+        Rejection::UnknownTrip | Rejection::AskedTooLongAgo { .. } | Rejection::NotYours => {
+            "trip_not_found"
+        }
         Rejection::WrongPhase { .. } => "wrong_phase",
         Rejection::Started => "trip_started",
         Rejection::Ended { .. } => "trip_ended",

@@ -26,6 +26,8 @@ pub enum TripCommand {
         pin: Pin,
         /// How long to wait for what.
         terms: Terms,
+        /// When.
+        asked_at: Timestamp,
     },
     /// The dispatcher chose a driver.
     Offer {
@@ -58,6 +60,8 @@ pub enum TripCommand {
         rider: RiderId,
         /// Why.
         reason: Reason,
+        /// When the ride was asked for.
+        asked_at: Timestamp,
     },
     /// The driver gives the trip back.
     CancelByDriver {
@@ -137,6 +141,13 @@ pub enum Rejection {
     /// Nothing is known of this trip.
     #[error("there is no such trip")]
     UnknownTrip,
+    /// Whatever is asked for so late may have had its trip long ago: that may be in the archive, and
+    /// must not begin again.
+    #[error("the ride was asked for too long ago, at {at}")]
+    AskedTooLongAgo {
+        /// When.
+        at: Timestamp,
+    },
     /// It is another's.
     #[error("the trip is another's")]
     NotYours,

@@ -1,8 +1,10 @@
 //! What can be asked of a trip in any phase.
 
+use common::clock::Timestamp;
+
 use super::{
     Arrived, Assigned, Assignment, Cancelled, Completed, InProgress, Matching, Phase, Progress,
-    Request, Search, TimerKind, Trip, Unfulfilled,
+    Request, Search, TimerKind, Trip, Unfulfilled, Withdrawn,
 };
 
 impl Progress {
@@ -57,6 +59,24 @@ impl Trip {
             Self::Withdrawn(_) | Self::Completed(_) | Self::Cancelled(_) | Self::Unfulfilled(_) => {
                 true
             }
+        }
+    }
+
+    /// From when on nothing happens to it any more, not even a rating; none while it goes on.
+    #[must_use]
+    pub fn settled_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Unknown
+            | Self::Matching(_)
+            | Self::Assigned(_)
+            | Self::Arrived(_)
+            | Self::InProgress(_) => None,
+            Self::Completed(Completed { at, request, .. }) => {
+                Some(at.plus(request.terms.rating_window))
+            }
+            Self::Withdrawn(Withdrawn { at, .. })
+            | Self::Cancelled(Cancelled { at, .. })
+            | Self::Unfulfilled(Unfulfilled { at, .. }) => Some(*at),
         }
     }
 

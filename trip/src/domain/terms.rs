@@ -13,6 +13,10 @@ pub const UNASSIGNMENTS_MAX: u32 = 2;
 /// How many wrong PINs lock a trip.
 pub const PIN_TRIES_MAX: u32 = 5;
 
+/// For so long a request may be on its way. What comes later does not become a trip: there may have
+/// been one, and it may be in the archive by now.
+pub(super) const ASKED_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// A pickup may take so many times its estimate, and the grace, before the driver is late.
 const PICKUP_FACTOR: u32 = 2;
 /// A ride may take so many times its estimate, and the grace, before it counts as stalled.
@@ -87,4 +91,9 @@ pub(super) fn cancellation_fee(
 const _: () = assert!(
     Terms::STANDARD.offer_lease.as_secs() < Terms::STANDARD.match_deadline.as_secs(),
     "an offer must be able to end before the search does"
+);
+
+const _: () = assert!(
+    ASKED_MAX.as_secs() < common::stream::FACTS_KEPT_MIN.as_secs(),
+    "a trip must outlast every request that could begin it again"
 );

@@ -7,6 +7,8 @@ mod model;
 mod problems;
 mod trips;
 
+use std::path::PathBuf;
+
 use axum::{
     Router,
     extract::{FromRef, State},
@@ -35,6 +37,7 @@ struct Gateway {
     invariants: SharedInvariants,
     verifier: Verifier,
     replays: Replays,
+    archive: Option<PathBuf>,
     shutdown: CancellationToken,
 }
 
@@ -45,6 +48,7 @@ pub(crate) struct Parts {
     pub(crate) invariants: SharedInvariants,
     pub(crate) inspector: Inspector,
     pub(crate) replays: Replays,
+    pub(crate) archive: Option<PathBuf>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -59,7 +63,7 @@ impl FromRef<Gateway> for Verifier {
 /// # Errors
 /// When a configured key is not one.
 pub(crate) fn router(auth: &AuthConfig, parts: Parts) -> Result<Router, BadKey> {
-    let Parts { nats, store, invariants, inspector, replays, shutdown } = parts;
+    let Parts { nats, store, invariants, inspector, replays, archive, shutdown } = parts;
     let verifier = Verifier::new(auth, nats.clock.clone())?;
     let issuer = Issuer::from_config(auth, &nats.clock)?;
     let readiness = {
@@ -69,7 +73,7 @@ pub(crate) fn router(auth: &AuthConfig, parts: Parts) -> Result<Router, BadKey> 
         })
     };
     let gateway =
-        Gateway { nats, store, invariants, verifier: verifier.clone(), replays, shutdown };
+        Gateway { nats, store, invariants, verifier: verifier.clone(), replays, archive, shutdown };
     let mut routes = OpenApiRouter::new()
         .routes(routes!(trips::list))
         .routes(routes!(trips::timeline))

@@ -36,6 +36,7 @@ fn refused(rejection: Rejection, state: &Trip) -> Problem {
 fn status(rejection: &Rejection) -> StatusCode {
     match rejection {
         Rejection::UnknownTrip
+        | Rejection::AskedTooLongAgo { .. }
         | Rejection::NotYours
         | Rejection::OfferedToAnother
         | Rejection::OfferUnknown => StatusCode::NOT_FOUND,

@@ -9,7 +9,7 @@ use common::{
     problem::{Problem, ProblemBody},
     scan::{Scan, ScanSpec},
     stream, subject,
-    view::Start,
+    view::{Start, Stored},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -20,6 +20,7 @@ use super::{
     problems,
 };
 use crate::{
+    archive,
     domain::{Phase, Reason, TripCommand},
     record::TripDecider,
 };
@@ -70,10 +71,12 @@ pub(super) async fn list(
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Timeline {
     trip_id: TripId,
+    /// It has left the log: this is what the archive says.
+    archived: bool,
     events: Vec<EventView>,
 }
 
-/// All that happened to a trip, read from its own history.
+/// All that happened to a trip, read from its own history, or from the archive.
 #[utoipa::path(
     get,
     path = "/v1/ops/trips/{trip_id}/timeline",
@@ -97,7 +100,11 @@ pub(super) async fn timeline(
         headers_only: false,
     };
     let read = async { Scan::open(&gateway.nats, spec).await?.collect(EVENTS_MAX).await };
-    let messages = read.await.map_err(|err| Problem::unavailable(format!("{err:#}")))?;
+    let mut messages = read.await.map_err(|err| Problem::unavailable(format!("{err:#}")))?;
+    let archived = messages.is_empty();
+    if archived {
+        messages = gateway.archived(trip_id).await?;
+    }
     let mut events: Vec<EventView> = Vec::with_capacity(messages.len());
     for message in messages {
         let corrupt = |err: common::contract::Malformed| Problem::unavailable(err.to_string());
@@ -109,7 +116,7 @@ pub(super) async fn timeline(
     if events.is_empty() {
         return Err(problems::unknown_trip());
     }
-    Ok(Json(Timeline { trip_id, events }))
+    Ok(Json(Timeline { trip_id, archived, events }))
 }
 
 /// How a ride that nobody else ends is ended.
@@ -171,6 +178,17 @@ pub(super) async fn unlock_pin(
 }
 
 impl Gateway {
+    /// What the archive says of a trip, if there is an archive.
+    async fn archived(&self, trip: TripId) -> Result<Vec<Stored>, Problem> {
+        let Some(dir) = self.archive.clone().filter(|dir| dir.exists()) else {
+            return Ok(Vec::new());
+        };
+        let read = move || archive::contents(&dir)?.history(trip);
+        let unreadable = |err: &dyn std::fmt::Display| Problem::unavailable(err.to_string());
+        let history = tokio::task::spawn_blocking(read).await.map_err(|err| unreadable(&err))?;
+        history.map_err(|err| unreadable(&err))
+    }
+
     async fn carry_out(
         &self,
         trip: TripId,

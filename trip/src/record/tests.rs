@@ -25,6 +25,7 @@ fn histories() -> Vec<Vec<TripEvent>> {
         quote: given::quote(),
         pin: given::pin("0000"),
         terms: hasty,
+        asked_at: given::at(0),
     });
     vec![
         vec![tombstone],

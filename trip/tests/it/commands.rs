@@ -11,7 +11,7 @@ use trip::domain::{Phase, Terms};
 use uuid::Uuid;
 
 use crate::{
-    rides::{PIN, Ride, dropoff, pickup},
+    rides::{PIN, Ride, dropoff, just_now, pickup},
     world::World,
 };
 
@@ -130,7 +130,10 @@ async fn past_its_deadline_a_command_has_no_effect() {
 async fn another_persons_trip_looks_like_no_trip_at_all() {
     let world = World::serving(STANDARD).await;
     let ride = world.arrived(STANDARD).await;
-    let by_rider = Kind::CancelByRider(v1::CancelByRider { reason: "other".into() });
+    let by_rider = Kind::CancelByRider(v1::CancelByRider {
+        reason: "other".into(),
+        asked_at_us: just_now().micros(),
+    });
     let foreign = world.command(ride.trip, RiderId::fresh(), by_rider).await;
     let foreign = rejected(foreign, "trip_not_found");
     let stranger = world.command(ride.trip, DriverId::fresh(), start(PIN)).await;

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod archive;
 mod commands;
 mod console;
 mod dead_letters;

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use trip::domain::{Rejection, Terms, TripCommand};
 
 use crate::{
-    rides::{Ride, arrive, offer, request, rider_cancels},
+    rides::{Ride, arrive, just_now, offer, request, rider_cancels},
     world::World,
 };
 
@@ -21,7 +21,10 @@ const STANDARD: Terms = Terms::STANDARD;
 const AT_ONCE: usize = 12;
 
 fn cancel() -> Kind {
-    Kind::CancelByRider(v1::CancelByRider { reason: "change_of_plans".into() })
+    Kind::CancelByRider(v1::CancelByRider {
+        reason: "change_of_plans".into(),
+        asked_at_us: just_now().micros(),
+    })
 }
 
 async fn releases(world: &World, ride: Ride) -> usize {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::{
-    clock::Timestamp,
+    clock::{Clock, Timestamp},
     contract::v1,
     event_store::{Cause, EventStore, ExecuteError, Outcome},
     geo::Point,
@@ -129,6 +129,7 @@ pub(crate) fn request(ride: Ride, terms: Terms) -> TripCommand {
         },
         pin: PIN.parse().unwrap(),
         terms,
+        asked_at: just_now(),
     }
 }
 
@@ -146,8 +147,14 @@ pub(crate) fn arrive(ride: Ride) -> TripCommand {
     TripCommand::Arrive { driver: ride.driver, position: pickup(), forced: false }
 }
 
+/// The broker is on this machine.
+pub(crate) fn just_now() -> Timestamp {
+    Clock::new().now()
+}
+
 pub(crate) fn rider_cancels(ride: Ride) -> TripCommand {
-    TripCommand::CancelByRider { rider: ride.rider, reason: "other".parse().unwrap() }
+    let reason = "other".parse().unwrap();
+    TripCommand::CancelByRider { rider: ride.rider, reason, asked_at: just_now() }
 }
 
 pub(crate) fn driver_cancels(ride: Ride) -> TripCommand {

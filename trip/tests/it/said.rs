@@ -1,7 +1,7 @@
 //! What riders, drivers and their phones say.
 
 use common::{
-    clock::Hlc,
+    clock::{Hlc, Timestamp},
     contract::v1,
     envelope::Envelope,
     id::{CommandId, EventId, TripId},
@@ -23,6 +23,15 @@ impl World {
     }
 
     pub(crate) async fn rider_requests_as(&self, ride: Ride, event: EventId) -> u64 {
+        self.rider_requested_at(ride, event, self.nats.clock.now()).await
+    }
+
+    pub(crate) async fn rider_requested_at(
+        &self,
+        ride: Ride,
+        event: EventId,
+        asked_at: Timestamp,
+    ) -> u64 {
         let requested = v1::RideRequested {
             trip_id: ride.trip.to_vec(),
             rider_id: ride.rider.to_vec(),
@@ -32,7 +41,7 @@ impl World {
             pin: PIN.to_owned(),
         };
         let payload = v1::RiderEvent {
-            at_us: self.nats.clock.now().micros(),
+            at_us: asked_at.micros(),
             kind: Some(v1::rider_event::Kind::RideRequested(requested)),
         };
         let subject = self.nats.partitions.rider_event(ride.rider);

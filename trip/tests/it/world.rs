@@ -13,11 +13,12 @@ use common::{
     telemetry::TelemetryConfig,
     testing::{self, TestBroker, eventually},
 };
+use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use trip::{
-    Config, TermsConfig, consumers::Reactions, dispatch::DispatchConfig, domain::Terms,
-    record::TripDecider,
+    Config, TermsConfig, archive::ArchiveConfig, consumers::Reactions, dispatch::DispatchConfig,
+    domain::Terms, record::TripDecider,
 };
 use uuid::Uuid;
 
@@ -45,6 +46,8 @@ pub(crate) struct World {
     pub(crate) nats: Nats,
     /// The same histories as the service writes.
     pub(crate) store: EventStore<TripDecider>,
+    /// Where its trips go that ended long ago.
+    pub(crate) archive: TempDir,
     issuer: Issuer,
     base: String,
     shutdown: CancellationToken,
@@ -60,6 +63,7 @@ impl World {
         Self {
             store: EventStore::new(&nats),
             issuer: Issuer::generate(nats.clock.clone()).unwrap(),
+            archive: TempDir::new().unwrap(),
             base: String::new(),
             shutdown: CancellationToken::new(),
             service: JoinSet::new(),
@@ -96,6 +100,10 @@ impl World {
             telemetry: TelemetryConfig { log: "warn".into(), log_json: false },
             terms: TermsConfig::from(terms),
             dispatch: DispatchConfig::default(),
+            archive: ArchiveConfig {
+                archive_dir: Some(self.archive.path().to_owned()),
+                ..ArchiveConfig::default()
+            },
         };
         self.base = format!("http://{}", config.listen);
         let stop = self.shutdown.clone();
@@ -128,6 +136,14 @@ impl World {
                 .await
             });
         }
+    }
+
+    /// The rider's service reads what ended trips cost.
+    pub(crate) fn payments_read(&mut self) {
+        let (nats, stop) = (self.nats.clone(), self.shutdown.clone());
+        self.service.spawn(async move {
+            consumer::run(&nats, stream::RIDER_PAYMENTS, stop, |_, _| async { Ok(()) }).await
+        });
     }
 
     /// Reactions that carry out their write and are then in hand for ever.

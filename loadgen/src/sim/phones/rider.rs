@@ -159,7 +159,7 @@ async fn phase(world: &Arc<World>, rider: RiderId, trip: TripId) -> Option<Phase
 
 async fn cancel(world: &Arc<World>, rider: RiderId, trip: TripId) {
     let reason = "change_of_plans".to_owned();
-    let wish = Wish::CancelByRider(v1::CancelByRider { reason });
+    let wish = Wish::CancelByRider(v1::CancelByRider { reason, asked_at_us: 0 });
     command(world, rider, trip, "cancel", wish).await;
 }
 

@@ -196,9 +196,13 @@ pub async fn trip_command(
     trip: TripId,
     id: CommandId,
     actor: Option<uuid::Uuid>,
-    kind: v1::trip_command::Kind,
+    mut kind: v1::trip_command::Kind,
 ) -> Told {
     let Some(port) = service.port() else { return Told::Unavailable };
+    if let v1::trip_command::Kind::CancelByRider(cancel) = &mut kind {
+        // No run lasts so long that it matters when exactly.
+        cancel.asked_at_us = port.clock.now().micros();
+    }
     let command = v1::TripCommand {
         command_id: id.to_vec(),
         trip_id: trip.to_vec(),

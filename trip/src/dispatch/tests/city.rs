@@ -147,8 +147,9 @@ impl Stage {
 
     pub(super) async fn request(&self, number: u32) {
         let mut request = given::request();
-        if let TripCommand::Request { pickup: from, .. } = &mut request {
+        if let TripCommand::Request { pickup: from, asked_at, .. } = &mut request {
             *from = pickup(number);
+            *asked_at = self.store.port().clock.now();
         }
         self.command(number, "request", request).await;
     }
@@ -159,7 +160,9 @@ impl Stage {
 
     pub(super) async fn cancel(&self, number: u32) {
         let (rider, reason) = (given::RIDER, given::reason("change_of_plans"));
-        self.command(number, "cancel", TripCommand::CancelByRider { rider, reason }).await;
+        let asked_at = self.store.port().clock.now();
+        let cancel = TripCommand::CancelByRider { rider, reason, asked_at };
+        self.command(number, "cancel", cancel).await;
     }
 
     /// Every offer of a trip, oldest first.

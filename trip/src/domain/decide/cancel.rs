@@ -10,7 +10,7 @@ use super::{
     super::{
         Arrived, Assigned, Assignment, InProgress, Matching, Party, Phase, Reason, Rejection, Trip,
         TripEvent,
-        terms::{UNASSIGNMENTS_MAX, cancellation_fee},
+        terms::{ASKED_MAX, UNASSIGNMENTS_MAX, cancellation_fee},
     },
     Decision, NOTHING, of_driver, of_rider, refused,
     ride::completed,
@@ -20,6 +20,7 @@ pub(super) fn cancel_by_rider(
     state: &Trip,
     rider: RiderId,
     reason: &Reason,
+    asked_at: Timestamp,
     now: Timestamp,
 ) -> Decision {
     let cancelled = |phase, fee| {
@@ -27,6 +28,7 @@ pub(super) fn cancel_by_rider(
         Ok(Some(TripEvent::Cancelled { by: Party::Rider, reason, phase, fee }))
     };
     match state {
+        Trip::Unknown if now.since(asked_at) > ASKED_MAX => return Err(Rejection::UnknownTrip),
         // The request is still on its way: what is cancelled here is not requested any more.
         Trip::Unknown => return cancelled(None, Money::default()),
         Trip::Withdrawn(_) => return NOTHING,

@@ -38,8 +38,8 @@ pub fn decide(state: &Trip, command: &TripCommand, now: Timestamp) -> Decision {
         }
         TripCommand::Assign { driver, offer } => search::assign(state, *driver, *offer, now),
         TripCommand::CloseOffer { offer, why } => search::close_offer(state, *offer, *why),
-        TripCommand::CancelByRider { rider, reason } => {
-            cancel::cancel_by_rider(state, *rider, reason, now)
+        TripCommand::CancelByRider { rider, reason, asked_at } => {
+            cancel::cancel_by_rider(state, *rider, reason, *asked_at, now)
         }
         TripCommand::CancelByDriver { driver, reason } => {
             cancel::cancel_by_driver(state, *driver, reason, now)

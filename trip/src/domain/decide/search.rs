@@ -9,16 +9,20 @@ use common::{
 use super::{
     super::{
         Matching, OFFERS_MAX, OfferEnd, OfferRecord, OfferStatus, Rejection, Request, Search, Trip,
-        TripCommand, TripEvent,
+        TripCommand, TripEvent, terms::ASKED_MAX,
     },
     Decision, NOTHING, refused,
 };
 
 pub(super) fn request(state: &Trip, command: &TripCommand, now: Timestamp) -> Decision {
-    let TripCommand::Request { rider, pickup, dropoff, quote, pin, terms } = command else {
+    let TripCommand::Request { rider, pickup, dropoff, quote, pin, terms, asked_at } = command
+    else {
         return NOTHING;
     };
     match state {
+        Trip::Unknown if now.since(*asked_at) > ASKED_MAX => {
+            Err(Rejection::AskedTooLongAgo { at: *asked_at })
+        }
         Trip::Unknown => Ok(Some(TripEvent::Requested {
             rider: *rider,
             pickup: *pickup,

@@ -143,6 +143,7 @@ pub(crate) fn request() -> TripCommand {
         quote: quote(),
         pin: pin("0417"),
         terms: Terms::STANDARD,
+        asked_at: at(0),
     }
 }
 
@@ -159,7 +160,8 @@ pub(crate) fn close_offer(offer: OfferId, why: OfferEnd) -> TripCommand {
 }
 
 pub(crate) fn rider_cancels() -> TripCommand {
-    TripCommand::CancelByRider { rider: RIDER, reason: reason("wait_too_long") }
+    let reason = reason("wait_too_long");
+    TripCommand::CancelByRider { rider: RIDER, reason, asked_at: at(0) }
 }
 
 pub(crate) fn driver_cancels(driver: DriverId) -> TripCommand {

@@ -70,7 +70,7 @@ impl Wish {
             3..6 => given::offer(self.driver, offer_number(self.number)),
             6..9 => TripCommand::Assign { driver: accepting, offer },
             9 => TripCommand::CloseOffer { offer, why: ends[usize::from(self.number % 4)] },
-            10 => TripCommand::CancelByRider { rider: self.rider, reason },
+            10 => TripCommand::CancelByRider { rider: self.rider, reason, asked_at: given::at(0) },
             11 => TripCommand::CancelByDriver { driver, reason },
             12 => given::arrive(driver, given::pickup(), self.flag),
             13 => TripCommand::NoShow { driver },

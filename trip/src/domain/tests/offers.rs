@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::given::{
-    ANNA, BELA, CEM, ETA_S, RIDER, TO_ANNA, TO_BELA, TO_CEM, assign, assigned, at,
+    ANNA, BELA, CEM, ETA_S, Given, RIDER, TO_ANNA, TO_BELA, TO_CEM, assign, assigned, at,
     at_the_destination, at_the_pickup, cancelled, close_offer, closed, dropoff, given, matching,
     offer, offered, on_offer, on_the_way, pickup, pin, quote, reason, request, requested,
     rider_cancels, unassigned,
@@ -35,6 +35,32 @@ fn a_trip_is_requested_once() {
     for history in [matching(), on_offer(), on_the_way(), at_the_destination()] {
         given(&history).when(request()).then_nothing();
     }
+}
+
+/// By then its trip may be in the archive, and would begin a second time.
+#[test]
+fn what_was_asked_for_a_week_ago_becomes_no_trip() {
+    const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    given(&[]).after(WEEK).when(request()).event();
+    given(&[])
+        .after(WEEK + SECOND)
+        .when(request())
+        .then_rejected(Rejection::AskedTooLongAgo { at: at(0) });
+    given(&[]).after(WEEK).when(rider_cancels()).event();
+    given(&[]).after(WEEK + SECOND).when(rider_cancels()).then_rejected(Rejection::UnknownTrip);
+    given(&at_the_destination()).after(WEEK + SECOND).when(request()).then_nothing();
+}
+
+#[test]
+fn nothing_more_happens_to_a_trip_once_it_can_be_rated_no_longer() {
+    let settled = |history: &[TripEvent]| given(history).trip.settled_at();
+    for open in [vec![], matching(), on_offer(), on_the_way(), at_the_pickup()] {
+        assert_eq!(settled(&open), None);
+    }
+    let Given { trip, now } = given(&at_the_destination());
+    assert_eq!(trip.settled_at(), Some(now.plus(Terms::STANDARD.rating_window)));
+    let Given { trip, now } = given(&[on_offer(), vec![TripEvent::Unfulfilled]].concat());
+    assert_eq!(trip.settled_at(), Some(now));
 }
 
 #[test]

@@ -84,7 +84,11 @@ fn what_ended_otherwise_cannot_be_cancelled() {
 
 #[test]
 fn nobody_cancels_another_riders_trip() {
-    let stranger = || TripCommand::CancelByRider { rider: OTHER_RIDER, reason: reason("other") };
+    let stranger = || TripCommand::CancelByRider {
+        rider: OTHER_RIDER,
+        reason: reason("other"),
+        asked_at: at(0),
+    };
     for history in [matching(), on_the_way(), on_the_road(), at_the_destination()] {
         given(&history).when(stranger()).then_rejected(Rejection::NotYours);
     }
