@@ -168,8 +168,18 @@ pub(super) struct ChaosArgs {
 pub(super) struct SimCommand {
     #[command(flatten)]
     pub(super) sim: SimArgs,
-    #[command(flatten)]
-    pub(super) log: LogArgs,
+    /// What the services log, such as `warn`: by default nothing where many seeds run, and warnings
+    /// where one runs with its history.
+    #[arg(long, env = "RUST_LOG")]
+    log: Option<String>,
+}
+
+impl SimCommand {
+    /// Services that are killed a hundred times a minute have much to complain about.
+    pub(super) fn log(&self) -> LogArgs {
+        let quiet = if self.sim.seed.is_some() { "warn" } else { "off" };
+        LogArgs { log: self.log.clone().unwrap_or_else(|| quiet.to_owned()) }
+    }
 }
 
 #[derive(Debug, Args)]

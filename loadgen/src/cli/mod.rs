@@ -84,7 +84,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<bool> {
             Ok(true)
         }
         Some(Command::Sim(args)) => {
-            args.log.start();
+            args.log().start();
             tokio::task::spawn_blocking(move || sim::print(&args.sim, &mut io::stdout())).await?
         }
         Some(Command::Keys) => keys(),

@@ -33,16 +33,19 @@
 
 mod answer;
 mod consumer;
+mod effects;
 mod instruction;
 mod log;
 mod provision;
+mod read;
 mod schedule;
+mod setup;
 mod stream;
 mod subject;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::BTreeMap};
 
 use async_nats::{HeaderMap, jetstream::AckKind};
 use bytes::Bytes;
@@ -55,77 +58,10 @@ pub use answer::{
 pub use consumer::{ConsumerState, Place, Pull};
 pub use instruction::EXPECTED_SUBJECT;
 pub use log::StreamState;
+pub use setup::{Down, Options, Replicas};
 
+use effects::Effects;
 use stream::{Incoming, Stream};
-
-/// The order in which a publish is checked depends on how many nodes keep the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Replicas {
-    /// Compare-and-set first: a repeated publish is refused with 10071.
-    #[default]
-    One,
-    /// Duplicates first: a repeated publish is acknowledged as a duplicate.
-    Three,
-}
-
-/// How the simulated broker is set up.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
-    /// See [`Replicas`].
-    pub replicas: Replicas,
-    /// What all streams may take together.
-    pub max_file_bytes: Option<u64>,
-    /// How much later than it has to a timer fires.
-    pub timer_lateness: Duration,
-}
-
-/// How the broker goes down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Down {
-    /// In order: everything is written.
-    Stopped,
-    /// `kill -9`: facts stay; what consumers did in the last tenth of a second may be forgotten.
-    Killed,
-    /// The machine crashed: streams that are not synced before their ack lose this many messages.
-    PowerLost {
-        /// How many.
-        unsynced: u64,
-    },
-}
-
-/// What a call brings about besides its answer.
-#[derive(Debug, Default)]
-struct Effects {
-    outputs: Vec<Output>,
-    advisories: Vec<Incoming>,
-    pins: u64,
-    advised: u64,
-}
-
-impl Effects {
-    fn fresh_pin(&mut self) -> Pin {
-        self.pins += 1;
-        Pin(self.pins)
-    }
-
-    /// A message used up its tries: an advisory says so, once.
-    fn gave_up(&mut self, stream: &str, consumer: &str, sequence: u64, deliveries: u64) {
-        self.advised += 1;
-        let body = serde_json::json!({
-            "type": "io.nats.jetstream.advisory.v1.max_deliver",
-            "id": format!("{:022}", self.advised),
-            "stream": stream,
-            "consumer": consumer,
-            "stream_seq": sequence,
-            "deliveries": deliveries,
-        });
-        self.advisories.push(Incoming {
-            subject: format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{stream}.{consumer}"),
-            headers: HeaderMap::new(),
-            payload: body.to_string().into(),
-        });
-    }
-}
 
 /// The simulated broker.
 #[derive(Debug, Default)]
@@ -135,6 +71,9 @@ pub struct SimJetStream {
     effects: Effects,
     now: Timestamp,
     is_down: bool,
+    /// [`Self::next_wake`], for as long as nothing changes: it is asked at every step, and to find it
+    /// every consumer is looked at.
+    wakes: Cell<Option<Option<Timestamp>>>,
 }
 
 impl SimJetStream {
@@ -166,6 +105,7 @@ impl SimJetStream {
     }
 
     fn store(&mut self, incoming: Incoming) -> Result<Acknowledged, PublishError> {
+        self.wakes.take();
         let (now, is_full, replicas) = (self.now, self.is_full(), self.options.replicas);
         let takes = |stream: &&mut Stream| stream.takes(&incoming.subject);
         let Some(stream) = self.streams.values_mut().find(takes) else {
@@ -185,12 +125,6 @@ impl SimJetStream {
         }
     }
 
-    /// What all streams hold together, in bytes.
-    #[must_use]
-    pub fn held_bytes(&self) -> u64 {
-        self.streams.values().map(|stream| stream.log.bytes()).sum()
-    }
-
     /// The server notices that it is full when it holds more than it may: one message late.
     fn is_full(&self) -> bool {
         self.options.max_file_bytes.is_some_and(|max| max < self.held_bytes())
@@ -205,6 +139,7 @@ impl SimJetStream {
     /// Lets time pass: timers fire, what is too old goes, what was not answered is handed out again.
     pub fn advance(&mut self, now: Timestamp) {
         while let Some(at) = self.next_wake().filter(|at| *at <= now) {
+            self.wakes.take();
             self.now = self.now.max(at);
             let (at, lateness) = (self.now, self.options.timer_lateness);
             let (is_full, replicas) = (self.is_full(), self.options.replicas);
@@ -224,8 +159,13 @@ impl SimJetStream {
         if self.is_down {
             return None;
         }
+        if let Some(known) = self.wakes.get() {
+            return known;
+        }
         let lateness = self.options.timer_lateness;
-        self.streams.values().filter_map(|stream| stream.wakes_at(lateness)).min()
+        let next = self.streams.values().filter_map(|stream| stream.wakes_at(lateness)).min();
+        self.wakes.set(Some(next));
+        next
     }
 
     /// What the broker sent since this was asked last, in order.
@@ -278,6 +218,7 @@ impl SimJetStream {
     /// The reader's connection is gone: its pulls end, its pins stay until they time out.
     pub fn disconnect(&mut self, now: Timestamp, reader: Reader) {
         self.advance(now);
+        self.wakes.take();
         for stream in self.streams.values_mut() {
             for consumer in stream.consumers.values_mut() {
                 consumer.disconnected(reader);
@@ -299,6 +240,7 @@ impl SimJetStream {
     }
 
     fn parts(&mut self, stream: &str) -> Result<(&mut Stream, &mut Effects), Refused> {
+        self.wakes.take();
         let found = self.streams.get_mut(stream).filter(|_| !self.is_down);
         Ok((found.ok_or_else(Refused::no_stream)?, &mut self.effects))
     }
@@ -306,6 +248,7 @@ impl SimJetStream {
     /// The broker goes down. Until it is started again nothing answers and nothing happens.
     pub fn go_down(&mut self, now: Timestamp, how: Down) {
         self.advance(now);
+        self.wakes.take();
         self.is_down = true;
         for stream in self.streams.values_mut() {
             match how {
@@ -319,6 +262,7 @@ impl SimJetStream {
     /// The broker starts again: pulls and pins are gone, what is on the disk is there, and what was
     /// due meanwhile happens now.
     pub fn start(&mut self, now: Timestamp) {
+        self.wakes.take();
         self.now = self.now.max(now);
         self.is_down = false;
         for stream in self.streams.values_mut() {
@@ -326,51 +270,6 @@ impl SimJetStream {
         }
         self.advance(now);
         self.advise();
-    }
-
-    /// The message of a sequence.
-    ///
-    /// # Errors
-    /// When there is no such stream.
-    pub fn get(&self, stream: &str, sequence: u64) -> Result<Option<Arc<Message>>, Refused> {
-        Ok(self.stream(stream)?.log.get(sequence).cloned())
-    }
-
-    /// The last message of a subject, or of all that a filter takes.
-    ///
-    /// # Errors
-    /// When there is no such stream.
-    pub fn last(&self, stream: &str, filter: &str) -> Result<Option<Arc<Message>>, Refused> {
-        let log = &self.stream(stream)?.log;
-        Ok(log.get(log.last_of(filter)).cloned())
-    }
-
-    /// The first message at or after a sequence that a filter takes.
-    ///
-    /// # Errors
-    /// When there is no such stream.
-    pub fn next(
-        &self,
-        stream: &str,
-        filter: &str,
-        from: u64,
-    ) -> Result<Option<Arc<Message>>, Refused> {
-        let mut range = self.stream(stream)?.log.range(from..);
-        Ok(range.find(|message| subject::matches(filter, &message.subject)).cloned())
-    }
-
-    /// The last message of every subject that a filter takes, in the order of the stream.
-    ///
-    /// # Errors
-    /// When there is no such stream.
-    pub fn last_per_subject(
-        &self,
-        stream: &str,
-        filter: &str,
-    ) -> Result<Vec<Arc<Message>>, Refused> {
-        let log = &self.stream(stream)?.log;
-        let last = log.last_per_subject(filter);
-        Ok(last.into_iter().filter_map(|sequence| log.get(sequence).cloned()).collect())
     }
 
     /// Removes all messages that a filter takes; how many there were.
@@ -383,41 +282,6 @@ impl SimJetStream {
         let purged = stream.purge(now, filter, effects);
         self.advise();
         Ok(purged)
-    }
-
-    /// What a stream holds.
-    ///
-    /// # Errors
-    /// When there is no such stream.
-    pub fn stream_state(&self, stream: &str) -> Result<StreamState, Refused> {
-        Ok(self.stream(stream)?.state())
-    }
-
-    /// Where a consumer is.
-    ///
-    /// # Errors
-    /// When there is no such consumer.
-    pub fn consumer_state(
-        &mut self,
-        stream: &str,
-        consumer: &str,
-    ) -> Result<ConsumerState, Refused> {
-        let (stream, _) = self.parts(stream)?;
-        let reads = stream.consumers.get_mut(consumer).ok_or_else(no_consumer)?;
-        Ok(reads.state(&stream.log))
-    }
-
-    /// The messages that a consumer handed out and that were not answered, in order.
-    ///
-    /// # Errors
-    /// When there is no such consumer.
-    pub fn in_hand(&self, stream: &str, consumer: &str) -> Result<Vec<u64>, Refused> {
-        let reads = self.stream(stream)?.consumers.get(consumer).ok_or_else(no_consumer)?;
-        Ok(reads.in_hand().collect())
-    }
-
-    fn stream(&self, stream: &str) -> Result<&Stream, Refused> {
-        self.streams.get(stream).filter(|_| !self.is_down).ok_or_else(Refused::no_stream)
     }
 }
 
