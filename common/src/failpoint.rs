@@ -8,6 +8,8 @@ use async_nats::HeaderMap;
 pub const ARMED: &str = "FAILPOINT";
 /// Set to anything: messages may say by header [`POISON`] how their handling ends.
 pub const POISONOUS: &str = "FAILPOINT_POISON";
+/// What a process logs before it dies at the armed place.
+pub const LAST_WORDS: &str = "reached, aborting";
 /// Milliseconds by which this machine's clock is wrong.
 pub const CLOCK_SKEW_MS: &str = "CLOCK_SKEW_MS";
 /// On a message: how its handling ends, `error`, `hang` or `abort`.
@@ -128,7 +130,7 @@ mod armed {
         },
     };
 
-    use super::{ARMED, CLOCK_SKEW_MS, HeaderMap, POISON, POISONOUS, Poison};
+    use super::{ARMED, CLOCK_SKEW_MS, HeaderMap, LAST_WORDS, POISON, POISONOUS, Poison};
 
     struct Armed {
         name: String,
@@ -149,7 +151,7 @@ mod armed {
     pub(super) fn reach(name: &str) {
         let Some(place) = PLACE.as_ref().filter(|place| place.name == name) else { return };
         if place.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            tracing::error!(failpoint = name, "reached, aborting");
+            tracing::error!(failpoint = name, "{LAST_WORDS}");
             std::process::abort();
         }
     }

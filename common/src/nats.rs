@@ -1,6 +1,12 @@
 //! The connection to the broker: the client, two JetStream contexts and broker time.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use async_nats::{
     ConnectOptions, Event,
@@ -16,7 +22,8 @@ use crate::{
     broker::{VERSION_MIN, Version},
     clock::{Clock, NotATime, Timestamp},
     consumer::ConsumerConfig,
-    metrics, stream,
+    metrics,
+    stream::{self, ProvisionError},
     subject::Partitions,
 };
 
@@ -26,6 +33,8 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often broker time is read again.
 const CLOCK_EVERY: Duration = Duration::from_secs(5);
+/// Pause before a broker that is away is asked again for what a service needs.
+const PREPARE_AGAIN: Duration = Duration::from_millis(200);
 /// Longest pause between two attempts to connect again.
 const RECONNECT_MAX: Duration = Duration::from_millis(500);
 
@@ -60,6 +69,9 @@ pub enum NatsError {
         /// What it says it is.
         found: String,
     },
+    /// Nobody answers yet.
+    #[error("the broker is away")]
+    Away,
     /// The broker did not say what time it is.
     #[error("cannot read the broker's time: {0}")]
     Clock(String),
@@ -80,6 +92,7 @@ pub struct Nats {
     pub partitions: Partitions,
     /// How patient consumers are.
     pub consuming: ConsumerConfig,
+    is_prepared: Arc<AtomicBool>,
 }
 
 impl Nats {
@@ -118,6 +131,7 @@ impl Nats {
             consuming: ConsumerConfig::default(),
             partitions,
             client,
+            is_prepared: Arc::default(),
         }
     }
 
@@ -127,13 +141,39 @@ impl Nats {
     /// # Errors
     /// When the broker refuses or cannot be asked.
     pub async fn prepare(&self) -> anyhow::Result<()> {
+        if !self.is_connected() {
+            return Err(NatsError::Away.into());
+        }
         let found = self.client.server_info().version;
         if Version::of(&found).is_none_or(|found| found < VERSION_MIN) {
             return Err(NatsError::TooOld { found }.into());
         }
         stream::provision(&self.admin, self.partitions).await?;
         self.read_clock().await?;
+        self.is_prepared.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// As [`Self::prepare`], for as long as the broker is away; `false` when told to stop meanwhile.
+    ///
+    /// # Errors
+    /// When the broker is there and is not what the system needs.
+    pub async fn prepare_once_there(&self, shutdown: &CancellationToken) -> anyhow::Result<bool> {
+        while let Some(Err(err)) = shutdown.run_until_cancelled(self.prepare()).await {
+            if is_final(&err) {
+                return Err(err);
+            }
+            let error = format!("{err:#}");
+            tracing::warn!(error, "the broker is not prepared yet");
+            shutdown.run_until_cancelled(tokio::time::sleep(PREPARE_AGAIN)).await;
+        }
+        Ok(self.is_prepared())
+    }
+
+    /// Whether streams and consumers are there, and broker time is known.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        self.is_prepared.load(Ordering::Acquire)
     }
 
     /// Reads the broker's time once.
@@ -187,6 +227,12 @@ impl Nats {
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
+}
+
+/// Whether waiting cannot help.
+fn is_final(err: &anyhow::Error) -> bool {
+    matches!(err.downcast_ref(), Some(ProvisionError::OtherPartitions { .. }))
+        || matches!(err.downcast_ref(), Some(NatsError::TooOld { .. }))
 }
 
 /// Whether a publish was refused because the subject's last sequence is another one than expected.

@@ -60,8 +60,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let nats = Nats::connect(&config.nats, NAME).await?;
-    nats.prepare().await?;
+    let nats = Nats::connect_lazily(&config.nats, NAME).await?;
     let drivers = EventStore::<DriverDecider>::new(&nats);
     let gatherer = Arc::new(Gatherer::new(&nats, config.gathering));
     let (earnings, caught_up) = (Earnings::default(), CaughtUp::default());
@@ -78,6 +77,7 @@ pub async fn serve(
     });
     let issuer = Issuer::from_config(&config.auth, &nats.clock)?;
     let app = http::router(gateway, issuer, caught_up.clone());
+    let app = common::http::once_prepared(app, nats.clone());
     tracing::info!(address = %listener.local_addr()?, "driver gateway listens");
     // Requests in hand wait for their pings to be stored, so the gatherer stops after them.
     let no_more_requests = CancellationToken::new();
@@ -86,13 +86,22 @@ pub async fn serve(
         no_more_requests.cancel();
         served
     };
+    let behind_the_broker = async {
+        if !nats.prepare_once_there(&shutdown).await? {
+            return Ok(());
+        }
+        tokio::try_join!(
+            consumers::run(&nats, &drivers, shutdown.clone()),
+            earnings.follow(&nats, &caught_up, shutdown.clone()),
+            nats.keep_clock(shutdown.clone()),
+            room.watch(&nats, shutdown.clone()),
+        )?;
+        anyhow::Ok(())
+    };
     tokio::try_join!(
         Box::pin(gateway),
         gatherer.run(no_more_requests.clone()),
-        Box::pin(consumers::run(&nats, &drivers, shutdown.clone())),
-        Box::pin(earnings.follow(&nats, &caught_up, shutdown.clone())),
-        nats.keep_clock(shutdown.clone()),
-        room.watch(&nats, shutdown.clone()),
+        Box::pin(behind_the_broker),
     )?;
     Ok(())
 }

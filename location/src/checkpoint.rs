@@ -20,13 +20,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{city::City, tally::Tally};
 
-/// How often what was counted before is asked for at the start, and how long after each other.
-const RESTORE_TRIES: u32 = 5;
+/// Pause before what was counted before is asked for again.
 const RESTORE_AGAIN: Duration = Duration::from_millis(200);
 /// How often.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 
-/// Takes up the counts of the process before this one.
+/// Takes up the counts of the process before this one, however long the broker is away.
+///
+/// # Errors
+/// When what is stored is not understood.
 pub(crate) async fn restore(nats: &Nats, city: &City) -> anyhow::Result<()> {
     try_join_all(city.partitions.all().map(|partition| insist(nats, city, partition)))
         .await
@@ -34,16 +36,15 @@ pub(crate) async fn restore(nats: &Nats, city: &City) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One of many questions may well get lost, which is no reason to start all over.
 async fn insist(nats: &Nats, city: &City, partition: u32) -> anyhow::Result<()> {
-    for _ in 1..RESTORE_TRIES {
-        match take_over(nats, city, partition).await {
-            Ok(()) => return Ok(()),
-            Err(err) => tracing::debug!(partition, error = %err, "asking again"),
+    while let Err(err) = take_over(nats, city, partition).await {
+        if err.is::<contract::Malformed>() {
+            return Err(err);
         }
+        tracing::debug!(partition, error = %err, "asking again");
         tokio::time::sleep(RESTORE_AGAIN).await;
     }
-    take_over(nats, city, partition).await
+    Ok(())
 }
 
 /// Takes up what another process counted of a partition, if that is more than this one did.

@@ -29,8 +29,9 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let routes =
         OpenApiRouter::new().routes(routes!(roads)).with_state(Roads(drawing(&city.roads)?));
+    let broker = nats.clone();
     let readiness = Readiness::new(move || missing(&nats, &city, &drivers));
-    let app = http::app("location", routes, readiness);
+    let app = http::once_prepared(http::app("location", routes, readiness), broker);
     http::serve(listener, app, shutdown).await
 }
 

@@ -58,20 +58,41 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let nats = Nats::connect(&config.nats, "location").await?;
-    nats.prepare().await?;
+    let nats = Nats::connect_lazily(&config.nats, "location").await?;
     let city = Arc::new(city(&config, &nats)?);
     tracing::info!("location serves on {}", listener.local_addr()?);
     let drivers = CaughtUp::default();
+    let http =
+        http::run(listener, nats.clone(), Arc::clone(&city), drivers.clone(), shutdown.clone());
+    let behind_the_broker = async {
+        if !nats.prepare_once_there(&shutdown).await? {
+            return Ok(());
+        }
+        Box::pin(behind_the_broker(&config, &nats, &city, &drivers, &shutdown)).await
+    };
+    tokio::try_join!(http, Box::pin(behind_the_broker))?;
+    Ok(())
+}
+
+/// All that needs the broker.
+async fn behind_the_broker(
+    config: &Config,
+    nats: &Nats,
+    city: &Arc<City>,
+    drivers: &CaughtUp,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
     let stop = || shutdown.clone();
     // An interval of nothing would be a panic.
     let surge_every = Duration::from_millis(config.surge_every_ms.max(1));
     let known_since = nats.clock.now();
-    let http = http::run(listener, nats.clone(), Arc::clone(&city), drivers.clone(), stop());
     let read = async {
-        checkpoint::restore(&nats, &city).await?;
-        tokio::try_join!(pings::run(&nats, &city, stop()), checkpoint::run(&nats, &city, stop()),)?;
-        store_last_counts(&nats, &city).await;
+        match shutdown.run_until_cancelled(checkpoint::restore(nats, city)).await {
+            Some(restored) => restored?,
+            None => return Ok(()),
+        }
+        tokio::try_join!(pings::run(nats, city, stop()), checkpoint::run(nats, city, stop()),)?;
+        store_last_counts(nats, city).await;
         anyhow::Ok(())
     };
     // Questions are taken when they can be answered, and losses told when they can be known.
@@ -81,18 +102,17 @@ pub async fn serve(
             return Ok(());
         }
         tokio::try_join!(
-            queries::run(&nats, &city, config.candidate_radius_m, stop()),
-            losses::run(&nats, &city, known_since, stop()),
-            moving_map::run(&nats, &city, stop()),
+            queries::run(nats, city, config.candidate_radius_m, stop()),
+            losses::run(nats, city, known_since, stop()),
+            moving_map::run(nats, city, stop()),
         )?;
         anyhow::Ok(())
     };
     tokio::try_join!(
-        http,
         read,
         act,
-        views::follow_drivers(&nats, &city, &drivers, stop()),
-        views::follow_demand(&nats, &city, surge_every, stop()),
+        views::follow_drivers(nats, city, drivers, stop()),
+        views::follow_demand(nats, city, surge_every, stop()),
         nats.keep_clock(stop()),
     )?;
     Ok(())

@@ -10,6 +10,7 @@ use common::{
     clock::Timestamp,
     consumer::{self, Delivery},
     nats::Nats,
+    scan::{Scan, ScanSpec},
     stream::{LOCATION_PINGS, PINGS},
     subject,
     view::{self, CaughtUp, Start, Stored, ViewSpec},
@@ -24,6 +25,11 @@ use crate::{
 
 /// Whoever was heard within this time is known after a start.
 const REPLAY: Duration = Duration::from_secs(90);
+/// A gap is read frame by frame. What is longer is what another replica left, and comes in one go: with
+/// hundreds of questions one is bound to get lost.
+const FRAMES_ONE_BY_ONE: usize = 16;
+/// Pause before the recent past is asked for again.
+const REPLAY_AGAIN: Duration = Duration::from_millis(200);
 /// How often it is checked that a quiet partition is quiet.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
@@ -33,7 +39,13 @@ pub(crate) async fn run(
     city: &Arc<City>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    if shutdown.run_until_cancelled(Box::pin(replay(nats, city))).await.transpose()?.is_none() {
+    let replayed = async {
+        while let Err(err) = Box::pin(replay(nats, city)).await {
+            tracing::debug!(error = format!("{err:#}"), "the recent past is read again");
+            tokio::time::sleep(REPLAY_AGAIN).await;
+        }
+    };
+    if shutdown.run_until_cancelled(replayed).await.is_none() {
         return Ok(());
     }
     let reader = (nats.clone(), Arc::clone(city));
@@ -102,11 +114,14 @@ async fn read_up_to(nats: &Nats, city: &City, end: u64, partition: u32) -> anyho
     let stream = nats.jetstream.get_stream_no_info(PINGS).await?;
     let subject = subject::ping(partition);
     let mut next = city.reading(partition).map_or(0, |reading| reading.newest()) + 1;
-    while next < end {
+    for _ in 0..FRAMES_ONE_BY_ONE {
+        if next >= end {
+            return Ok(());
+        }
         let message = match stream.direct_get_next_for_subject(subject.clone(), Some(next)).await {
             Ok(message) if message.sequence < end => message,
-            Ok(_) => break,
-            Err(err) if err.kind() == DirectGetErrorKind::NotFound => break,
+            Ok(_) => return Ok(()),
+            Err(err) if err.kind() == DirectGetErrorKind::NotFound => return Ok(()),
             Err(err) => return Err(err.into()),
         };
         next = message.sequence + 1;
@@ -116,6 +131,16 @@ async fn read_up_to(nats: &Nats, city: &City, end: u64, partition: u32) -> anyho
             published: Timestamp::from(message.time),
             payload: &message.payload,
         });
+    }
+    let spec = ScanSpec {
+        stream: PINGS,
+        filters: vec![subject],
+        start: Start::After(next - 1),
+        headers_only: false,
+    };
+    let mut scan = Scan::open(nats, spec).await?;
+    while let Some(stored) = scan.next().await?.filter(|stored| stored.sequence < end) {
+        replay_one(city, &stored);
     }
     Ok(())
 }

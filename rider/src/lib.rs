@@ -35,7 +35,6 @@ use common::{
     breaker::Breaker,
     nats::Nats,
     room::Room,
-    stream::ProvisionError,
     trips::Trips,
     view::CaughtUp,
 };
@@ -57,8 +56,8 @@ use self::{
 
 /// Pause before a broker that is away is asked again for its time.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
-/// Pause before a broker or a database that is away is asked again.
-const PREPARE_AGAIN: Duration = Duration::from_millis(500);
+/// Pause before a database that is away is asked again.
+const OPEN_AGAIN: Duration = Duration::from_millis(500);
 
 /// Runs the service until shutdown.
 ///
@@ -80,13 +79,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let Some(_alone) = alone(&config.store, &shutdown).await? else { return Ok(()) };
     // Rides are accepted while the broker is away, at the start as well.
-    let nats = match Nats::connect(&config.nats, "rider").await {
-        Ok(nats) => nats,
-        Err(err) => {
-            tracing::warn!(error = %err, "starting without the broker");
-            Nats::connect_lazily(&config.nats, "rider").await?
-        }
-    };
+    let nats = Nats::connect_lazily(&config.nats, "rider").await?;
     let Some(store) = open_store(&config.store, &shutdown).await? else { return Ok(()) };
     let (bell, caught_up) = (Bell::default(), CaughtUp::default());
     let backlog = Backlog::new(config.outbox_max);
@@ -146,7 +139,7 @@ async fn open_store(place: &Place, shutdown: &CancellationToken) -> anyhow::Resu
                 return Err(err).with_context(|| format!("the store `{place}`"));
             }
         }
-        shutdown.run_until_cancelled(tokio::time::sleep(PREPARE_AGAIN)).await;
+        shutdown.run_until_cancelled(tokio::time::sleep(OPEN_AGAIN)).await;
     }
 }
 
@@ -174,7 +167,7 @@ async fn behind_the_broker(
     let leases = Leases::new(store);
     let relay = Relay::new(&nats, store.clone(), bell.clone(), leases.clone());
     tokio::try_join!(
-        prepare(&nats, &shutdown),
+        async { nats.prepare_once_there(&shutdown).await.map(drop) },
         nats.keep_clock(shutdown.clone()),
         view::run(&nats, store, caught_up, shutdown.clone()),
         async {
@@ -200,16 +193,4 @@ async fn learn_the_time(nats: &Nats) {
         tracing::debug!(error = %err, "broker time not known yet");
         tokio::time::sleep(ASK_AGAIN).await;
     }
-}
-
-/// Makes the streams and consumers, once the broker is there.
-async fn prepare(nats: &Nats, shutdown: &CancellationToken) -> anyhow::Result<()> {
-    while let Some(Err(err)) = shutdown.run_until_cancelled(nats.prepare()).await {
-        if let Some(ProvisionError::OtherPartitions { .. }) = err.downcast_ref() {
-            return Err(err);
-        }
-        tracing::warn!(error = format!("{err:#}"), "the broker is not prepared yet");
-        shutdown.run_until_cancelled(tokio::time::sleep(PREPARE_AGAIN)).await;
-    }
-    Ok(())
 }

@@ -56,8 +56,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let nats = Nats::connect(&config.nats, "trip").await?;
-    nats.prepare().await?;
+    let nats = Nats::connect_lazily(&config.nats, "trip").await?;
     let store = EventStore::<TripDecider>::new(&nats);
     let reactions = Reactions::new(store.clone(), config.terms.terms());
     let (invariants, inspector) = (SharedInvariants::default(), Inspector::default());
@@ -71,8 +70,11 @@ pub async fn serve(
         archive: config.archive.archive_dir.clone(),
         shutdown: shutdown.clone(),
     };
-    let app = http::router(&config.auth, gateway)?;
-    let parts = async {
+    let app = common::http::once_prepared(http::router(&config.auth, gateway)?, nats.clone());
+    let behind_the_broker = async {
+        if !nats.prepare_once_there(&shutdown).await? {
+            return Ok(());
+        }
         tokio::try_join!(
             nats.keep_clock(shutdown.clone()),
             commands::run(&nats, store.clone(), shutdown.clone()),
@@ -83,9 +85,12 @@ pub async fn serve(
             dispatch::run(&nats, config.dispatch, inspector, shutdown.clone()),
             invariants::watch(&nats, invariants, shutdown.clone()),
             archive::run(&nats, config.archive, shutdown.clone()),
-            common::http::serve(listener, app, shutdown),
-        )
+        )?;
+        anyhow::Ok(())
     };
-    Box::pin(parts).await?;
+    tokio::try_join!(
+        Box::pin(behind_the_broker),
+        common::http::serve(listener, app, shutdown.clone()),
+    )?;
     Ok(())
 }

@@ -9,4 +9,4 @@ pub mod sse;
 pub use cause::{cause, traceparent};
 pub use extract::{Json, Path, Query};
 pub use key::{IdempotencyKey, KeyNeeded, KeyTaken};
-pub use serve::{Readiness, app, bind, serve};
+pub use serve::{Readiness, app, bind, once_prepared, serve};

@@ -27,6 +27,7 @@ use uuid::Uuid;
 use crate::{
     envelope::header::TRACEPARENT,
     metrics,
+    nats::Nats,
     problem::{self, Problem},
 };
 
@@ -38,6 +39,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How often what was measured is folded, for nobody may ask for it.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// What answers without the broker.
+const ALWAYS_OPEN: [&str; 2] = ["/healthz", "/metrics"];
 /// The route of requests that no route takes: their paths must not become labels.
 const NO_ROUTE: &str = "none";
 
@@ -78,6 +81,21 @@ pub fn app(service: &'static str, routes: OpenApiRouter, readiness: Readiness) -
         }))
         .layer(middleware::from_fn(trace))
         .layer(middleware::from_fn(move |request, next| measure(service, request, next)))
+}
+
+/// The same gateway, which takes nothing before the broker was there once: what it would decide needs
+/// broker time, and whoever asks must not hear that nothing is known of them. It says that it lives.
+pub fn once_prepared(app: Router, nats: Nats) -> Router {
+    app.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let is_open = nats.is_prepared() || ALWAYS_OPEN.contains(&request.uri().path());
+        async move {
+            if is_open {
+                next.run(request).await
+            } else {
+                Problem::unavailable("the broker is away").into_response()
+            }
+        }
+    }))
 }
 
 async fn measured() -> Response {

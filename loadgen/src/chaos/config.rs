@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::incident::Kind;
+use super::{incident::Kind, storm::Weather};
 use crate::cli::duration;
 
 /// Make everything fail, and audit that nothing was lost and nothing doubled.
@@ -52,6 +52,12 @@ pub(super) struct Profile {
     pub(super) rides_per_minute: f64,
     pub(super) cars: u64,
     pub(super) on_shift: u64,
+    /// How likely each error of the network is while the storm lasts.
+    pub(super) weather: Weather,
+    /// Between two deaths of a service, once it has worked off what the last one left.
+    pub(super) between_deaths: (Duration, Duration),
+    /// How many more zombies there are in a round of incidents.
+    pub(super) more_zombies: usize,
     pub(super) bars: Bars,
 }
 
@@ -77,11 +83,14 @@ pub(super) struct Bars {
 const SHORT: Profile = Profile {
     name: "short",
     quiet: Duration::from_secs(8),
-    storm: Duration::from_secs(80),
+    storm: Duration::from_secs(95),
     trials: 0,
     rides_per_minute: 120.0,
     cars: 200,
     on_shift: 60,
+    weather: Weather { facts: 0.003, pings: 0.03, views: 0.0002, http: 0.004 },
+    between_deaths: (Duration::from_millis(200), Duration::from_millis(1_000)),
+    more_zombies: 0,
     bars: Bars {
         errors: 1_000,
         errors_each: 20,
@@ -102,6 +111,9 @@ const LONG: Profile = Profile {
     rides_per_minute: 300.0,
     cars: 1_500,
     on_shift: 150,
+    weather: Weather { facts: 0.003, pings: 0.03, views: 0.0002, http: 0.004 },
+    between_deaths: (Duration::from_secs(3), Duration::from_secs(8)),
+    more_zombies: 2,
     bars: Bars {
         errors: 300_000,
         errors_each: 30_000,

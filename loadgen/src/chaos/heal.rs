@@ -87,7 +87,7 @@ impl<'a> Meter<'a> {
         let (published, ready, lag, breakers) = tokio::join!(
             self.publish(),
             self.system.not_ready(&self.http),
-            lagging(&self.system.nats),
+            lagging(&self.system.nats, ""),
             self.open_breakers(),
         );
         published?;
@@ -128,13 +128,17 @@ fn has_open_breaker(metrics: &str) -> bool {
         .any(|(_, value)| value.trim().parse::<f64>().is_ok_and(|value| value > 0.0))
 }
 
-/// A durable consumer whose oldest unhandled message is too old, and how old.
-async fn lagging(nats: &Nats) -> anyhow::Result<Option<(String, Duration)>> {
+/// A durable consumer whose name begins so and whose oldest unhandled message is too old, and how old.
+pub(super) async fn lagging(
+    nats: &Nats,
+    begins: &str,
+) -> anyhow::Result<Option<(String, Duration)>> {
     let now = nats.clock.now();
-    let mut streams: Vec<&str> = stream::CONSUMERS.iter().map(|spec| spec.stream).collect();
+    let meant = stream::CONSUMERS.iter().filter(|spec| spec.name.starts_with(begins));
+    let mut streams: Vec<&str> = meant.map(|spec| spec.stream).collect();
     streams.sort_unstable();
     streams.dedup();
-    let looks = streams.into_iter().map(|name| lagging_in(nats, name, now));
+    let looks = streams.into_iter().map(|name| lagging_in(nats, name, begins, now));
     let looks = futures_util::future::join_all(looks).await;
     let lags = looks.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     Ok(lags.into_iter().flatten().next())
@@ -143,13 +147,14 @@ async fn lagging(nats: &Nats) -> anyhow::Result<Option<(String, Duration)>> {
 async fn lagging_in(
     nats: &Nats,
     name: &str,
+    begins: &str,
     now: Timestamp,
 ) -> anyhow::Result<Option<(String, Duration)>> {
     let stream = nats.admin.get_stream_no_info(name).await?;
     let mut consumers = stream.consumers();
     while let Some(info) = consumers.try_next().await? {
-        if info.config.durable_name.is_none() || info.num_pending + info.num_ack_pending as u64 == 0
-        {
+        let is_meant = info.config.durable_name.is_some() && info.name.starts_with(begins);
+        if !is_meant || info.num_pending + info.num_ack_pending as u64 == 0 {
             continue;
         }
         let filters: Vec<String> = match info.config.filter_subject.as_str() {

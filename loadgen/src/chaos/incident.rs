@@ -11,7 +11,6 @@ use super::{
     poison::{self, Dose},
     proxy::Partition,
     record::Record,
-    replica::Armed,
     system::{Node, System},
 };
 use crate::payments::Faults;
@@ -293,11 +292,5 @@ impl Incident {
 /// A process learns its clock when it starts.
 async fn start_with_clock(node: &Node, skew_ms: i64) {
     node.replica.skew(skew_ms);
-    node.replica.kill().await;
-}
-
-/// Kills a replica so that the next one dies at this failpoint.
-pub(super) async fn arm(node: &Node, armed: Armed) {
-    node.replica.arm(Some(armed));
     node.replica.kill().await;
 }

@@ -5,10 +5,12 @@
 
 mod broker;
 mod config;
+mod deaths;
 mod disk;
 mod heal;
 mod incident;
 mod limits;
+mod pace;
 mod poison;
 mod process;
 pub mod proxy;
@@ -24,6 +26,7 @@ pub use config::ChaosConfig;
 use std::{future::Future, time::Duration};
 
 use anyhow::Context as _;
+use common::dead_letters::Letter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -33,14 +36,15 @@ use self::{
     incident::Incident,
     record::{Heal, Record},
     report::Report,
-    storm::Weather,
+    storm::Force,
     system::{System, SystemPlan},
 };
 use crate::{
-    audit::{Examined, Marks, Services, Sources, examine},
+    audit::{self, Examined, Marks, Services, Sources, examine},
     city::{City, CityConfig, CityReport, Progress},
     cli::streets,
     demo::RunDir,
+    dlq::{Mended, mend},
 };
 
 /// Cars so fast that a ride takes seconds; the services' timers stay real.
@@ -52,8 +56,6 @@ const CONNECTIONS: usize = 64;
 const DRAIN_S: u64 = 60;
 /// How long the system may take to come to rest before the audit.
 const SETTLE_WITHIN: Duration = Duration::from_secs(120);
-/// How likely each error of the network is while the storm lasts.
-const WEATHER: Weather = Weather { facts: 0.004, pings: 0.03, views: 0.0002, http: 0.004 };
 /// How long something that must be done is tried, and how often.
 const INSIST_FOR: Duration = Duration::from_secs(60);
 const INSIST_EVERY: Duration = Duration::from_millis(100);
@@ -158,6 +160,7 @@ impl Run {
         let (city, told) = tokio::join!(life, story);
         told?;
         let city = city.context("the city")?;
+        self.mend().await?;
         say("waiting until nothing is on its way, then auditing");
         let services = |name: &str| self.system.of(name).map(|node| node.http.clone()).collect();
         let sources = Sources {
@@ -217,21 +220,41 @@ impl Run {
             return Ok(());
         }
         say("storm");
-        let over = stop.child_token();
-        let end = async {
-            over.run_until_cancelled(tokio::time::sleep(self.profile.storm)).await;
-            over.cancel();
+        let force = Force {
+            weather: self.profile.weather,
+            lasts: self.profile.storm,
+            between_deaths: self.profile.between_deaths,
+            more_zombies: self.profile.more_zombies,
         };
-        let raging = Box::pin(storm::rage(&self.system, &self.record, WEATHER, &over));
-        let (raged, ()) = tokio::join!(raging, end);
-        raged?;
+        Box::pin(storm::rage(&self.system, &self.record, force, stop)).await?;
         let heal = meter.measure(Instant::now()).await;
         say(&format!("the storm is over: {heal}"));
         self.record.calmed(heal);
+        self.mend().await?;
         if !stop.is_cancelled() && self.profile.trials > 0 {
             say("trials, one fault at a time");
             self.trials(&meter, stop).await?;
         }
+        Ok(())
+    }
+
+    /// What operations do after a storm: what was given up and is no poison goes back, and is handled.
+    async fn mend(&self) -> anyhow::Result<()> {
+        let poison = self.record.poison();
+        let is_innocent = |letter: &Letter| {
+            let is_it = |it: &audit::Poison| {
+                (&it.stream, it.sequence) == (&letter.stream, letter.original_sequence)
+            };
+            !poison.iter().any(is_it)
+        };
+        let trip = self.system.of("trip").next().context("no trip service")?;
+        let reason = "innocent: its process died, or nobody could be reached";
+        let mended =
+            insist("send dead letters back", || mend(&trip.http, reason, is_innocent)).await?;
+        if mended != Mended::default() {
+            say(&format!("innocent messages given up: {mended:?}"));
+        }
+        self.record.mended(mended);
         Ok(())
     }
 

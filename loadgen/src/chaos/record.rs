@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::incident::Kind;
-use crate::audit::Poison;
+use crate::{audit::Poison, dlq::Mended};
 
 /// The running record.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub(super) struct Record {
     heals: Mutex<BTreeMap<Kind, Vec<Heal>>>,
     calm: Mutex<Option<Heal>>,
     poison: Mutex<Vec<Poison>>,
+    mended: Mutex<Mended>,
     poisons: AtomicU64,
     lanes: AtomicUsize,
 }
@@ -58,6 +59,15 @@ impl Record {
     /// A message that cannot be handled is in a stream.
     pub(super) fn poisoned(&self, poison: Poison) {
         lock(&self.poison).push(poison);
+    }
+
+    /// Operations sent letters back.
+    pub(super) fn mended(&self, mended: Mended) {
+        *lock(&self.mended) += mended;
+    }
+
+    pub(super) fn mends(&self) -> Mended {
+        *lock(&self.mended)
     }
 
     pub(super) fn next_poison(&self) -> u64 {

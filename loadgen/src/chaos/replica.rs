@@ -216,7 +216,7 @@ impl Supervisor {
                 return Ok(());
             };
             self.alive.send_replace(Life { number, pid: None });
-            self.note(status, asked, armed);
+            self.note(number, status, asked, armed);
             if over.run_until_cancelled(tokio::time::sleep(START_AGAIN_AFTER)).await.is_none() {
                 return Ok(());
             }
@@ -241,10 +241,20 @@ impl Supervisor {
             program: &self.plan.program,
             arguments: &self.plan.arguments,
             environment: &environment,
-            log: self.plan.logs.join(format!("{}.{number:03}.log", self.plan.name)),
+            log: self.log(number),
         });
         let name = &self.plan.name;
         Ok((process.with_context(|| format!("`{name}` cannot be started"))?, armed))
+    }
+
+    fn log(&self, number: u64) -> PathBuf {
+        self.plan.logs.join(format!("{}.{number:03}.log", self.plan.name))
+    }
+
+    /// Whether the last words of this process were those of one that dies where it was told to.
+    fn says_it_was_there(&self, number: u64) -> bool {
+        let log = std::fs::read(self.log(number)).unwrap_or_default();
+        String::from_utf8_lossy(&log).contains(failpoint::LAST_WORDS)
     }
 
     /// Waits for its end, carrying out orders meanwhile. `None`: all is over, and it was stopped.
@@ -271,8 +281,10 @@ impl Supervisor {
         }
     }
 
-    fn note(&self, status: ExitStatus, asked: Option<Signal>, armed: Option<Armed>) {
+    fn note(&self, number: u64, status: ExitStatus, asked: Option<Signal>, armed: Option<Armed>) {
         let has_aborted = status.signal() == Some(Signal::ABORT.as_raw());
+        // An armed process may be taken by a message before it comes by.
+        let armed = armed.filter(|_| has_aborted && self.says_it_was_there(number));
         let why = match asked {
             Some(Signal::KILL) => Why::Killed,
             _ if has_aborted && armed.is_some() => Why::Failpoint,

@@ -23,6 +23,7 @@ use crate::{
     audit::{Examined, Verdict},
     city::CityReport,
     demo::print_verdict,
+    dlq::Mended,
     report::{Table, grouped},
 };
 
@@ -80,6 +81,8 @@ pub(super) struct Report<'a> {
     /// Appends that the compare-and-set refused.
     appends_refused: u64,
     poisoned: usize,
+    /// Innocent messages that were given up, and what operations made of them.
+    innocents: Mended,
     rides_requested: u64,
     rides_completed: u64,
     rides_given_up: u64,
@@ -127,6 +130,7 @@ impl<'a> Report<'a> {
             failpoints,
             appends_refused,
             poisoned: record.poison().len(),
+            innocents: record.mends(),
             rides_requested: city.counts.rides_requested,
             rides_completed: examined.verdict.tallies.completed,
             rides_given_up: city.counts.given_up,
@@ -217,6 +221,8 @@ impl<'a> Report<'a> {
             ("phones that gave up", self.rides_given_up),
             ("process kills", self.crashes()),
             ("zombies woken", self.zombies),
+            ("innocents given up and replayed", self.innocents.handled),
+            ("innocents given up that mean nothing any more", self.innocents.expired),
             ("appends refused by compare-and-set", self.appends_refused),
         ] {
             meanwhile.row([what.to_owned(), grouped(count)]);

@@ -1,47 +1,42 @@
 //! Faults at volume: while the network drops, doubles, delays and resets at its rates, processes die
 //! at failpoints and by chance, and one incident after the other takes place.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use common::{failpoint, stream};
+use common::stream;
 use futures_util::future::join_all;
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::SliceRandom as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    incident::{Incident, Kind, arm},
-    poison,
+    deaths::{Deaths, Tries},
+    incident::{Incident, Kind},
+    pace::Pace,
     proxy::{Fault, Faults, Rates},
     record::Record,
-    replica::Armed,
-    system::{Node, System},
+    system::System,
 };
-use crate::client::HttpClient;
 
-/// Services that take turns at dying. A few chains, so that there is always somebody left.
-const DYING: [&[&str]; 3] = [&["trip", "location"], &["driver"], &["rider"]];
-
-/// How often an armed place is passed before it is the one.
-const TIMES_MAX: u32 = 6;
-/// Places that are passed rarely.
-const SELDOM: [&str; 4] =
-    ["consumer.burying", "consumer.buried", "checkpoint.storing", "checkpoint.stored"];
-/// How long an armed process may take to come by, and how long once its peer handed its work over.
-const HIT_WITHIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(6)];
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Malformed messages, so that an armed process comes by where they are buried.
-const MALFORMED: u32 = 6;
-/// After a death all replicas of its service are waited for, so that somebody lives to do the work;
-/// longer than this, they may die again.
-const READY_WITHIN: Duration = Duration::from_secs(10);
-/// Between two deaths, once they are ready, and between two incidents.
-const BETWEEN_DEATHS: std::ops::Range<Duration> =
-    Duration::from_millis(500)..Duration::from_millis(3_000);
+/// Those that die, each at a pace of its own.
+const SERVICES: [&str; 4] = ["trip", "driver", "rider", "location"];
+/// Between two incidents.
 const BETWEEN_INCIDENTS: std::ops::Range<Duration> =
     Duration::from_millis(200)..Duration::from_millis(1_500);
-/// Incidents of nodes that come several times in a round.
-const OFTEN: [Kind; 2] = [Kind::ServicePaused, Kind::ServicePaused];
+/// Messages that cannot be handled hold up their lane for so long until they are given up. What is put
+/// into it later would outlast the storm, and its heal time would be the poison's own.
+const POISON_ENDS_BEFORE: Duration = Duration::from_secs(60);
+
+/// How hard it rages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Force {
+    pub(super) weather: Weather,
+    pub(super) lasts: Duration,
+    /// Between two deaths of a service, once it has worked off what the last one left.
+    pub(super) between_deaths: (Duration, Duration),
+    /// How many more zombies there are in a round of incidents.
+    pub(super) more_zombies: usize,
+}
 
 /// How likely each error of the network is, for facts and for pings.
 #[derive(Debug, Clone, Copy)]
@@ -128,138 +123,95 @@ pub(super) fn calm(system: &System) {
     system.rider.calm();
 }
 
-/// Rages until told to end; incidents under way are brought to their end.
+/// Rages for its time or until told to end; incidents under way are brought to their end.
 pub(super) async fn rage(
     system: &System,
     record: &Record,
-    weather: Weather,
-    over: &CancellationToken,
+    force: Force,
+    stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    weather.break_over(system);
+    force.weather.break_over(system);
+    let over = stop.child_token();
+    let ends = Instant::now() + force.lasts;
+    let end = async {
+        over.run_until_cancelled(tokio::time::sleep_until(ends)).await;
+        over.cancel();
+    };
     let mut dice = ChaCha8Rng::seed_from_u64(record.seed);
-    let deaths = DYING.map(|services| (services, ChaCha8Rng::seed_from_u64(dice.random())));
+    let pace = Pace::new(system);
+    let deaths = Deaths {
+        system,
+        record,
+        pace: &pace,
+        tries: Tries::default(),
+        between: force.between_deaths,
+    };
+    let dying = join_all(SERVICES.map(|service| deaths.of(service, dice.random(), &over)));
     let (of_nodes, of_others): (Vec<Kind>, Vec<Kind>) =
         system.kinds().into_iter().partition(|kind| kind.is_of_node());
-    let of_nodes = of_nodes.into_iter().chain(OFTEN).collect();
-    let (first, second) = (dice.random(), dice.random());
-    let dying = join_all(
-        deaths.into_iter().map(|(services, dice)| die(system, record, services, dice, over)),
-    );
-    let (died, of_nodes, of_others) = tokio::join!(
+    let zombies = std::iter::repeat_n(Kind::ServicePaused, force.more_zombies);
+    let of_nodes = of_nodes.into_iter().chain(zombies).collect();
+    let incidents = Incidents { system, record, pace: &pace, ends };
+    let (died, of_nodes, of_others, ()) = tokio::join!(
         dying,
-        incidents(system, record, of_nodes, first, over),
-        incidents(system, record, of_others, second, over),
+        incidents.rounds(of_nodes, dice.random(), &over),
+        incidents.rounds(of_others, dice.random(), &over),
+        end,
     );
     calm(system);
     died.into_iter().chain([of_nodes, of_others]).collect()
 }
 
-/// One incident after the other: each kind once, in a new order every round.
-async fn incidents(
-    system: &System,
-    record: &Record,
-    mut kinds: Vec<Kind>,
-    seed: u64,
-    over: &CancellationToken,
-) -> anyhow::Result<()> {
-    let mut dice = ChaCha8Rng::seed_from_u64(seed);
-    loop {
-        kinds.shuffle(&mut dice);
-        for kind in &kinds {
-            let pause = tokio::time::sleep(dice.random_range(BETWEEN_INCIDENTS));
-            if over.run_until_cancelled(pause).await.is_none() {
-                return Ok(());
+struct Incidents<'a> {
+    system: &'a System,
+    record: &'a Record,
+    pace: &'a Pace<'a>,
+    /// When the storm is over.
+    ends: Instant,
+}
+
+impl Incidents<'_> {
+    /// One incident after the other: each kind once, in a new order every round. Messages that cannot
+    /// be handled come first, because they take longest.
+    async fn rounds(
+        &self,
+        mut kinds: Vec<Kind>,
+        seed: u64,
+        over: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut dice = ChaCha8Rng::seed_from_u64(seed);
+        loop {
+            kinds.shuffle(&mut dice);
+            kinds.sort_by_key(|kind| !kind.is_message());
+            for kind in &kinds {
+                let pause = tokio::time::sleep(dice.random_range(BETWEEN_INCIDENTS));
+                if over.run_until_cancelled(pause).await.is_none() {
+                    return Ok(());
+                }
+                if kind.is_message() && Instant::now() + POISON_ENDS_BEFORE > self.ends {
+                    continue;
+                }
+                let node = dice.random_range(0..self.system.nodes.len());
+                self.happens(Incident { kind: *kind, node }, over).await?;
             }
-            let incident = Incident { kind: *kind, node: dice.random_range(0..system.nodes.len()) };
-            incident.take_place(system, record).await?;
         }
     }
-}
 
-/// Lets the processes of services die, one after the other, at the failpoint that was hit least so
-/// far.
-async fn die(
-    system: &System,
-    record: &Record,
-    services: &[&str],
-    mut dice: ChaCha8Rng,
-    over: &CancellationToken,
-) -> anyhow::Result<()> {
-    let http = HttpClient::new(1);
-    let own = || {
-        failpoint::ALL.iter().flat_map(|point| {
-            let of_these = point.services.iter().filter(|service| services.contains(service));
-            of_these.map(move |service| (point.name, *service))
-        })
-    };
-    let mut tries: BTreeMap<&str, u64> = BTreeMap::new();
-    loop {
-        let pause = tokio::time::sleep(dice.random_range(BETWEEN_DEATHS));
-        if over.run_until_cancelled(pause).await.is_none() {
-            return Ok(());
-        }
-        let hit = system.failpoints();
-        let wanted = |(name, _): &(&'static str, &'static str)| {
-            let tried = tries.get(name).copied().unwrap_or(0);
-            (hit.get(name).copied().unwrap_or(0).max(tried / 2), tried)
-        };
-        let mut points: Vec<_> = own().collect();
-        points.shuffle(&mut dice);
-        let Some((name, service)) = points.into_iter().min_by_key(wanted) else { return Ok(()) };
-        *tries.entry(name).or_default() += 1;
-        let mut nodes: Vec<&Node> = system.of(service).collect();
-        let turn = dice.random_range(0..nodes.len());
-        let node = nodes.swap_remove(turn);
-        let times = if SELDOM.contains(&name) { 1 } else { dice.random_range(1..=TIMES_MAX) };
-        let dying = async {
-            die_at(system, record, node, nodes, Armed { name, times }).await?;
-            wait_until_ready(system, service, &http).await;
-            anyhow::Ok(())
-        };
-        if let Some(died) = over.run_until_cancelled(dying).await {
-            died?;
-        }
-    }
-}
-
-async fn wait_until_ready(system: &System, service: &str, http: &HttpClient) {
-    let asked = Instant::now();
-    let is_of_it = |name: &String| name.starts_with(service);
-    while system.not_ready(http).await.iter().any(is_of_it) && asked.elapsed() < READY_WITHIN {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-async fn die_at(
-    system: &System,
-    record: &Record,
-    node: &Node,
-    peers: Vec<&Node>,
-    armed: Armed,
-) -> anyhow::Result<()> {
-    let name = armed.name;
-    let hits = || node.replica.failpoints().get(name).copied().unwrap_or(0);
-    let (before, life) = (hits(), node.replica.life());
-    arm(node, armed).await;
-    record.happened(Kind::ServiceKilled);
-    node.replica.reborn(life).await;
-    for (number, patience) in HIT_WITHIN.into_iter().enumerate() {
-        // Whoever works on what leads there hands it over.
-        for peer in peers.iter().filter(|_| number > 0) {
-            peer.replica.restart().await;
-            record.happened(Kind::ServiceRestarted);
-        }
-        let asked = Instant::now();
-        if matches!(name, "consumer.burying" | "consumer.buried") {
-            poison::publish_to(system, record, node.replica.plan.service, MALFORMED).await?;
-        }
-        while asked.elapsed() < patience {
-            if hits() > before {
-                return Ok(());
+    /// What has begun is brought to its end.
+    async fn happens(&self, incident: Incident, over: &CancellationToken) -> anyhow::Result<()> {
+        let target = self.system.nodes.get(incident.node).filter(|_| incident.kind.is_of_node());
+        let turn = match target {
+            Some(node) => {
+                let waiting = self.pace.turn(node.replica.plan.service);
+                let Some(turn) = over.run_until_cancelled(waiting).await else { return Ok(()) };
+                Some(turn)
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            None => None,
+        };
+        incident.take_place(self.system, self.record).await?;
+        if let Some(turn) = turn {
+            over.run_until_cancelled(turn.work_off()).await;
         }
+        Ok(())
     }
-    tracing::debug!(failpoint = name, node = node.replica.plan.name, "nobody came by");
-    Ok(())
 }

@@ -43,7 +43,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const PORTS: std::ops::Range<u16> = 18_000..31_000;
 const PORT_TRIES_MAX: u32 = 1_000;
 /// A hung message is given up within a minute.
-const HANDLING_MAX_MS: u64 = 8_000;
+const HANDLING_MAX_MS: u64 = 6_000;
+/// What the broker may store, as far as services know: more than streams with a limit may take.
+const STORE_MAX_BYTES: u64 = 32 << 30;
 /// How many replicas each service has.
 const REPLICAS: [(&str, usize); 4] = [("location", 2), ("driver", 2), ("trip", 2), ("rider", 1)];
 
@@ -121,7 +123,7 @@ impl System {
                     service,
                     listen,
                     program: std::env::current_exe().context("where this program is")?,
-                    arguments: settings.of(service, listen, &proxy.url()),
+                    arguments: settings.of(service, (number - 1, count), listen, &proxy.url()),
                     log: plan.log.clone(),
                     logs: logs.clone(),
                 };
@@ -291,11 +293,22 @@ impl Settings {
         })
     }
 
-    fn of(&self, service: &str, listen: SocketAddr, nats_url: &str) -> Vec<String> {
+    fn of(
+        &self,
+        service: &str,
+        (replica, replicas): (usize, usize),
+        listen: SocketAddr,
+        nats_url: &str,
+    ) -> Vec<String> {
         let mut flags = vec!["service".to_owned(), service.to_owned()];
         flags.extend(flag("--nats-url", nats_url));
         flags.extend(flag("--listen", &listen.to_string()));
         flags.extend(flag("--handling-max-ms", &HANDLING_MAX_MS.to_string()));
+        flags.extend(flag("--replica", &replica.to_string()));
+        flags.extend(flag("--replicas", &replicas.to_string()));
+        if matches!(service, "driver" | "rider") {
+            flags.extend(flag("--store-max-bytes", &STORE_MAX_BYTES.to_string()));
+        }
         match service {
             "location" => flags.extend(motion(self.time_scale, self.time_scale)),
             "rider" => {

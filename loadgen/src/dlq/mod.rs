@@ -2,6 +2,7 @@
 //! service) and the nightly comparison of charges (through the rider service).
 
 mod args;
+mod mend;
 mod office;
 mod print;
 #[cfg(test)]
@@ -12,14 +13,17 @@ use std::{
     time::Duration,
 };
 
-use common::dead_letters::{Discarded, Filter, Page, Run};
+use common::dead_letters::{Discarded, Filter, Letter, Page, Run};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use self::args::{DlqCommand, DlqConfig, Door, ReconcileConfig};
 use self::{args::Which, office::Office, print::Form};
+pub use self::{
+    args::{DlqCommand, DlqConfig, Door, ReconcileConfig},
+    mend::{Mended, mend},
+};
 
 /// How often the progress of a replay is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -45,7 +49,8 @@ pub async fn run(
     let office = Office::enter(&config.trip_url, config.door).await?;
     match config.command {
         DlqCommand::List { filter, limit } => {
-            list(&office, &filter.filter(), limit, form, out).await?;
+            let letters = letters(&office, &filter.filter(), limit).await?;
+            print::letters(form, out, &letters)?;
         }
         DlqCommand::Show { letter } => {
             let whole: Value = office.get(&format!("/v1/ops/dlq/{letter}")).await?;
@@ -88,13 +93,7 @@ pub async fn run(
     Ok(true)
 }
 
-async fn list(
-    office: &Office,
-    filter: &Filter,
-    limit: usize,
-    form: Form,
-    out: &mut (dyn Write + Send),
-) -> anyhow::Result<()> {
+async fn letters(office: &Office, filter: &Filter, limit: usize) -> anyhow::Result<Vec<Letter>> {
     #[derive(Serialize)]
     struct Query<'a> {
         #[serde(flatten)]
@@ -113,7 +112,7 @@ async fn list(
             None => break,
         }
     }
-    Ok(print::letters(form, out, &letters)?)
+    Ok(letters)
 }
 
 /// Follows a replay to its end, or until told to stop; it goes on without us.

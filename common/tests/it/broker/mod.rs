@@ -2,3 +2,4 @@
 
 mod finding;
 mod running;
+mod waiting;

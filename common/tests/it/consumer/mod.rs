@@ -36,8 +36,9 @@ pub(crate) async fn prepared() -> (TestBroker, Nats) {
 
 /// As [`prepared`], without patience.
 pub(crate) async fn hurried() -> (TestBroker, Nats) {
-    let (broker, nats) = prepared().await;
-    (broker, Nats { consuming: FAST, ..nats })
+    let (broker, mut nats) = prepared().await;
+    nats.consuming = FAST;
+    (broker, nats)
 }
 
 pub(crate) async fn publish(nats: &Nats, text: impl Into<Vec<u8>>) -> u64 {
