@@ -52,6 +52,9 @@ pub(super) struct Profile {
     pub(super) rides_per_minute: f64,
     pub(super) cars: u64,
     pub(super) on_shift: u64,
+    /// Connections that the cars off shift share: as many as it takes for the pings to go on while
+    /// some of them wait for an answer that does not come.
+    pub(super) connections: usize,
     /// How likely each error of the network is while the storm lasts.
     pub(super) weather: Weather,
     /// Between two deaths of a service, once it has worked off what the last one left.
@@ -88,7 +91,8 @@ const SHORT: Profile = Profile {
     rides_per_minute: 120.0,
     cars: 200,
     on_shift: 60,
-    weather: Weather { facts: 0.003, pings: 0.03, views: 0.0002, http: 0.004 },
+    connections: 64,
+    weather: Weather { facts: 0.003, pings: 0.03, views: 0.0002, http: 0.004, http_pings: 0.01 },
     between_deaths: (Duration::from_millis(200), Duration::from_millis(1_000)),
     more_zombies: 0,
     bars: Bars {
@@ -109,9 +113,10 @@ const LONG: Profile = Profile {
     storm: Duration::from_secs(25 * 60),
     trials: 3,
     rides_per_minute: 300.0,
-    cars: 1_500,
+    cars: 2_000,
     on_shift: 150,
-    weather: Weather { facts: 0.003, pings: 0.03, views: 0.0002, http: 0.004 },
+    connections: 600,
+    weather: Weather { facts: 0.003, pings: 0.03, views: 0.0002, http: 0.004, http_pings: 0.01 },
     between_deaths: (Duration::from_secs(3), Duration::from_secs(8)),
     more_zombies: 2,
     bars: Bars {

@@ -14,7 +14,6 @@ mod pace;
 mod poison;
 mod process;
 pub mod proxy;
-mod reactions;
 mod record;
 mod replica;
 mod report;
@@ -50,8 +49,6 @@ use crate::{
 /// Cars so fast that a ride takes seconds; the services' timers stay real.
 const TIME_SCALE: f64 = 60.0;
 const PING_EVERY_MS: u64 = 1_000;
-/// Connections that the cars off shift share.
-const CONNECTIONS: usize = 64;
 /// How long rides under way may take to end once no more are wanted.
 const DRAIN_S: u64 = 60;
 /// How long the system may take to come to rest before the audit.
@@ -91,8 +88,7 @@ pub async fn run(config: ChaosConfig, stop: CancellationToken) -> anyhow::Result
     };
     let stopped = supervisors.stop().await;
     let concluded = lived.and_then(|(city, examined)| {
-        let refused = report::refused_appends(&dir.path().join("logs"))?;
-        let report = Report::new(&run.system, &run.record, &run.profile, &city, &examined, refused);
+        let report = Report::new(&run.system, &run.record, &run.profile, &city, &examined);
         report.print()?;
         if let Some(file) = &run.config.json {
             crate::report::write_json(file, &report)?;
@@ -190,7 +186,7 @@ impl Run {
             drivers: self.profile.cars,
             on_shift: self.profile.on_shift,
             ping_every_ms: PING_EVERY_MS,
-            connections: CONNECTIONS,
+            connections: self.profile.connections,
             rides_per_minute: self.profile.rides_per_minute,
             start_hour: 0.0,
             steady: true,

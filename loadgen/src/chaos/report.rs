@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead as _, Write as _},
-    path::Path,
+    io::{self, Write as _},
     time::Duration,
 };
 
@@ -14,7 +13,6 @@ use super::{
     config::Profile,
     incident::Kind,
     proxy::{Counts, Fault},
-    reactions,
     record::{Heal, Record},
     replica::Why,
     system::System,
@@ -27,8 +25,18 @@ use crate::{
     report::{Table, grouped},
 };
 
-/// As the event store logs what the compare-and-set refused.
-const REFUSED: &str = "wrong last sequence";
+/// Rows that a run does not go through: they need people at the console, or more patience than a storm
+/// has. The simulation goes through them (`loadgen sim`), with time of its own.
+const NEEDS_MORE_THAN_A_RUN: [&str; 8] = [
+    "given back too often: cancelled",
+    "operations unlock: pin unlocked",
+    "operations Close: completed",
+    "operations Close: cancelled",
+    "ride watchdog: stalled",
+    "Finish: finishing",
+    "Rate by driver: rated",
+    "GoOffline with an offer in hand: offline, the offer ends",
+];
 
 /// How a fault healed, over all its trials.
 #[derive(Debug, Clone, Serialize)]
@@ -69,6 +77,7 @@ impl Healing {
 pub(super) struct Report<'a> {
     profile: &'static str,
     seed: u64,
+    storm_s: u64,
     network_errors: Counts,
     network_errors_total: u64,
     incidents: BTreeMap<&'static str, u64>,
@@ -88,7 +97,6 @@ pub(super) struct Report<'a> {
     rides_given_up: u64,
     heal_after_storm: Option<Healing>,
     heals: BTreeMap<&'static str, Healing>,
-    reactions: BTreeMap<&'static str, u64>,
     not_reached: Vec<String>,
     unsettled: Option<String>,
     verdict: &'a Verdict,
@@ -104,7 +112,6 @@ impl<'a> Report<'a> {
         profile: &Profile,
         city: &'a CityReport,
         examined: &'a Examined,
-        appends_refused: u64,
     ) -> Self {
         let hit = system.failpoints();
         let failpoints = failpoint::ALL
@@ -116,6 +123,7 @@ impl<'a> Report<'a> {
         let mut report = Self {
             profile: profile.name,
             seed: record.seed,
+            storm_s: profile.storm.as_secs(),
             network_errors,
             network_errors_total: network_errors.total(),
             zombies: incidents.get(&Kind::ServicePaused).copied().unwrap_or(0),
@@ -128,7 +136,7 @@ impl<'a> Report<'a> {
             broker_restarts: system.broker.restarts(),
             broker_crashes: system.broker.crashes(),
             failpoints,
-            appends_refused,
+            appends_refused: system.appends_refused(),
             poisoned: record.poison().len(),
             innocents: record.mends(),
             rides_requested: city.counts.rides_requested,
@@ -140,7 +148,6 @@ impl<'a> Report<'a> {
                 .iter()
                 .map(|(kind, heals)| (kind.name(), Healing::of(heals)))
                 .collect(),
-            reactions: reactions::count(&examined.log),
             not_reached: Vec::new(),
             unsettled: examined.unsettled.as_ref().map(ToString::to_string),
             verdict: &examined.verdict,
@@ -189,8 +196,9 @@ impl<'a> Report<'a> {
         ];
         asked.extend(self.failpoints.iter().map(|(name, hit)| (*name, *hit, bars.failpoint)));
         asked.extend(self.incidents.iter().map(|(name, count)| (*name, *count, bars.incident)));
-        let rows = self.reactions.iter().filter(|(row, _)| reactions::is_asked_for(row));
-        asked.extend(rows.map(|(row, count)| (*row, *count, bars.reaction)));
+        let rows = self.verdict.coverage.0.iter();
+        let rows = rows.filter(|row| !NEEDS_MORE_THAN_A_RUN.contains(&row.row));
+        asked.extend(rows.map(|row| (row.row, row.times, bars.reaction)));
         asked
             .into_iter()
             .filter(|(_, found, wanted)| found < wanted)
@@ -204,16 +212,19 @@ impl<'a> Report<'a> {
         for table in self.city.counts.tables() {
             table.print(&mut out)?;
         }
-        let mut table = Table::new("errors of the network", &["kind", "count"]);
-        for (fault, count) in self.network_errors.iter() {
-            table.row([fault.name().to_owned(), grouped(count)]);
+        let mut table = Table::new("errors of the network", &["kind", "count", "a minute"]);
+        let all = [("all", self.network_errors_total)];
+        for (name, count) in
+            self.network_errors.iter().map(|(fault, n)| (fault.name(), n)).chain(all)
+        {
+            let a_minute = count.saturating_mul(60) / self.storm_s.max(1);
+            table.row([name.to_owned(), grouped(count), grouped(a_minute)]);
         }
-        table.row(["all".to_owned(), grouped(self.network_errors_total)]).print(&mut out)?;
+        table.print(&mut out)?;
         self.processes().print(&mut out)?;
         counts("failpoints", &["place", "hit"], &self.failpoints).print(&mut out)?;
         counts("faults", &["kind", "times"], &self.incidents).print(&mut out)?;
-        counts("rows of the tables of reactions", &["row", "times"], &self.reactions)
-            .print(&mut out)?;
+        self.rows().print(&mut out)?;
         let mut meanwhile = Table::new("meanwhile", &["what", "count"]);
         for (what, count) in [
             ("rides requested", self.rides_requested),
@@ -249,6 +260,20 @@ impl<'a> Report<'a> {
         table
     }
 
+    /// The rows of the rules' and the saga's tables.
+    fn rows(&self) -> Table {
+        let mut table = Table::new("rows of the tables", &["table", "row", "times"]);
+        for row in &self.verdict.coverage.0 {
+            let is_asked = !NEEDS_MORE_THAN_A_RUN.contains(&row.row);
+            let times = match (row.times, is_asked) {
+                (0, false) => "needs more than a run".to_owned(),
+                (times, _) => grouped(times),
+            };
+            table.row([row.table.to_owned(), row.row.to_owned(), times]);
+        }
+        table
+    }
+
     fn healing(&self) -> Table {
         let head = ["fault", "trials", "p50 ms", "max ms", "not healed"];
         let mut table = Table::new("healed, from the end of the fault", &head);
@@ -272,18 +297,6 @@ fn counts(title: &str, head: &[&str], counts: &BTreeMap<&'static str, u64>) -> T
         table.row([(*name).to_owned(), grouped(*count)]);
     }
     table
-}
-
-/// How many appends the services' logs say were refused because somebody else was faster, or
-/// because the process was a zombie.
-pub(super) fn refused_appends(logs: &Path) -> anyhow::Result<u64> {
-    let mut refused = 0;
-    for entry in std::fs::read_dir(logs)? {
-        let log = io::BufReader::new(std::fs::File::open(entry?.path())?);
-        let lines = log.lines().map_while(Result::ok);
-        refused += u64::try_from(lines.filter(|line| line.contains(REFUSED)).count())?;
-    }
-    Ok(refused)
 }
 
 #[cfg(test)]

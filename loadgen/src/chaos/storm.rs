@@ -49,6 +49,8 @@ pub(super) struct Weather {
     pub(super) views: f64,
     /// For each HTTP exchange.
     pub(super) http: f64,
+    /// For each POST of pings.
+    pub(super) http_pings: f64,
 }
 
 /// Everything that a connection to the broker may meet.
@@ -63,6 +65,14 @@ const FRAMES: [Fault; 10] = [
     Fault::DeliveryDelayed,
     Fault::RequestDropped,
     Fault::AnswerDropped,
+];
+/// Everything that an HTTP exchange may meet.
+const EXCHANGES: [Fault; 5] = [
+    Fault::RequestReset,
+    Fault::AnswerReset,
+    Fault::RequestDelayed,
+    Fault::AnswerStalled,
+    Fault::ConnectionRefused,
 ];
 /// A reset takes all that is on its way with it.
 const RESETS_SHARE: f64 = 0.02;
@@ -92,16 +102,8 @@ impl Weather {
     }
 
     fn on_http(self) -> Faults {
-        Faults::new(Rates::each(
-            &[
-                Fault::RequestReset,
-                Fault::AnswerReset,
-                Fault::RequestDelayed,
-                Fault::AnswerStalled,
-                Fault::ConnectionRefused,
-            ],
-            self.http,
-        ))
+        let rates = |rate| Rates::each(&EXCHANGES, rate);
+        Faults::new(rates(self.http)).of_stream(stream::PINGS, rates(self.http_pings))
     }
 
     /// It begins.

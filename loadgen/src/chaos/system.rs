@@ -46,6 +46,16 @@ const PORT_TRIES_MAX: u32 = 1_000;
 const HANDLING_MAX_MS: u64 = 6_000;
 /// What the broker may store, as far as services know: more than streams with a limit may take.
 const STORE_MAX_BYTES: u64 = 32 << 30;
+/// Cars are so much faster than life that what people are waited for has to be shorter, too, or no storm
+/// would see the end of it. What the services wait for each other is as in life.
+const TERMS_MS: [(&str, u32); 4] = [
+    ("--no-show-wait-ms", 20_000),
+    ("--pickup-grace-ms", 30_000),
+    ("--ride-grace-ms", 60_000),
+    ("--free-cancellation-ms", 5_000),
+];
+/// Longer than a network that is cut off, shorter than a phone that is.
+const SILENCE_MS: [(&str, u32); 2] = [("--stale-ms", 30_000), ("--idle-silence-ms", 60_000)];
 /// How many replicas each service has.
 const REPLICAS: [(&str, usize); 4] = [("location", 2), ("driver", 2), ("trip", 2), ("rider", 1)];
 
@@ -208,6 +218,11 @@ impl System {
         proxies.chain([self.driver.counts(), self.rider.counts()]).sum()
     }
 
+    /// How many appends the compare-and-set refused.
+    pub(super) fn appends_refused(&self) -> u64 {
+        self.nodes.iter().map(|node| node.proxy.appends_refused()).sum()
+    }
+
     /// How often processes ended, by service and why.
     pub(super) fn ends(&self) -> BTreeMap<String, BTreeMap<Why, u64>> {
         let mut ends: BTreeMap<String, BTreeMap<Why, u64>> = BTreeMap::new();
@@ -310,7 +325,14 @@ impl Settings {
             flags.extend(flag("--store-max-bytes", &STORE_MAX_BYTES.to_string()));
         }
         match service {
-            "location" => flags.extend(motion(self.time_scale, self.time_scale)),
+            "trip" => {
+                flags.extend(auth(&self.keys));
+                flags.extend(TERMS_MS.iter().flat_map(|(name, ms)| flag(name, &ms.to_string())));
+            }
+            "location" => {
+                flags.extend(motion(self.time_scale, self.time_scale));
+                flags.extend(SILENCE_MS.iter().flat_map(|(name, ms)| flag(name, &ms.to_string())));
+            }
             "rider" => {
                 flags.extend(auth(&self.keys));
                 flags.extend(flag("--fare-secret", &self.fare_secret));

@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -22,6 +22,8 @@ use tokio::{
     sync::watch,
 };
 use tokio_util::{sync::DropGuard, task::TaskTracker};
+
+use common::stream::PINGS;
 
 use super::{
     accept,
@@ -42,6 +44,11 @@ const CONNECT_MAX: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 16 * 1024;
 /// Of an answer to a look, only the status line matters.
 const STATUS_LINE_BYTES: u64 = 64;
+
+/// How the first line of a request ends.
+const VERSION: &[u8] = b" HTTP/1.1";
+/// How a request with positions begins. Rates of [`PINGS`] are meant for these.
+const PING_REQUEST: &[u8] = b"POST /v1/driver/locations ";
 
 /// Spreads connections over the replicas of a gateway. Dropping it closes everything.
 #[derive(Debug)]
@@ -201,9 +208,10 @@ async fn carry(mut client: TcpStream, number: u64, seed: u64, mut orders: Orders
     }
     let (client_reads, client_writes) = client.split();
     let (replica_reads, replica_writes) = replica.split();
+    let asked = Asked::default();
     let over = tokio::select! {
-        over = requests(client_reads, replica_writes, orders.clone(), &mut chances.0) => over,
-        over = answers(replica_reads, client_writes, orders.clone(), &mut chances.1) => over,
+        over = requests(client_reads, replica_writes, orders.clone(), &mut chances.0, &asked) => over,
+        over = answers(replica_reads, client_writes, orders.clone(), &mut chances.1, &asked) => over,
         () = orders.reset() => {
             orders.tally.note(Fault::AnswerReset);
             Over::Reset
@@ -215,11 +223,34 @@ async fn carry(mut client: TcpStream, number: u64, seed: u64, mut orders: Orders
     }
 }
 
+/// What the last request on a connection was.
+#[derive(Debug, Default)]
+struct Asked {
+    is_ping: AtomicBool,
+}
+
+impl Asked {
+    /// A chunk that is the rest of a request belongs to what came before it.
+    fn note(&self, chunk: &[u8]) {
+        let begins = chunk.iter().position(|byte| *byte == b'\n');
+        let line = chunk.get(..begins.unwrap_or(0)).unwrap_or_default();
+        if line.windows(VERSION.len()).any(|window| window == VERSION) {
+            self.is_ping.store(line.starts_with(PING_REQUEST), Ordering::Relaxed);
+        }
+    }
+
+    /// As rates name it.
+    fn owner(&self) -> Option<&'static str> {
+        self.is_ping.load(Ordering::Relaxed).then_some(PINGS)
+    }
+}
+
 async fn requests(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut orders: Orders,
     chance: &mut ChaCha8Rng,
+    asked: &Asked,
 ) -> Over {
     const FAULTS: [Fault; 2] = [Fault::RequestReset, Fault::RequestDelayed];
     let mut chunk = BytesMut::new();
@@ -233,8 +264,9 @@ async fn requests(
                 Err(_) => Over::Done,
             };
         }
+        asked.note(&chunk);
         let faults = orders.faults();
-        if let Some(fault) = faults.rates.draw(&FAULTS, chance) {
+        if let Some(fault) = faults.rates(asked.owner()).draw(&FAULTS, chance) {
             orders.tally.note(fault);
             if fault == Fault::RequestReset {
                 return Over::Reset;
@@ -256,6 +288,7 @@ async fn answers(
     mut to: WriteHalf<'_>,
     mut orders: Orders,
     chance: &mut ChaCha8Rng,
+    asked: &Asked,
 ) -> Over {
     const FAULTS: [Fault; 2] = [Fault::AnswerReset, Fault::AnswerStalled];
     let mut chunk = BytesMut::new();
@@ -266,7 +299,7 @@ async fn answers(
             return Over::Done;
         }
         let faults = orders.faults();
-        match faults.rates.draw(&FAULTS, chance) {
+        match faults.rates(asked.owner()).draw(&FAULTS, chance) {
             Some(Fault::AnswerReset) => {
                 orders.tally.note(Fault::AnswerReset);
                 // Half an answer: the request was carried out, and its sender cannot know.

@@ -11,6 +11,8 @@ use super::{
 const API: &str = "$JS.API.";
 const ACK: &str = "$JS.ACK.";
 const INBOX: &str = "_INBOX.";
+/// How the broker says that an append's expectation was wrong, on one node and on several.
+const REFUSALS: [&[u8]; 2] = [b"\"err_code\":10071,", b"\"err_code\":10164,"];
 /// A publish ack is a short JSON object; what is longer is not looked into.
 const PUBLISH_ACK_MAX: usize = 1024;
 /// From so many words on, an ack's subject names a domain and an account before the stream.
@@ -102,6 +104,17 @@ impl Streams {
             Verb::Message | Verb::Info | Verb::Line => (Kind::Other, None),
         }
     }
+}
+
+/// Whether a frame from the broker says that the compare-and-set refused an append.
+pub(super) fn is_refusal(frame: &Frame, bytes: &[u8]) -> bool {
+    let payload = frame.payload(bytes);
+    frame.verb == Verb::Message
+        && payload.len() <= PUBLISH_ACK_MAX
+        && frame.subject(bytes).starts_with(INBOX)
+        && REFUSALS
+            .iter()
+            .any(|refusal| payload.windows(refusal.len()).any(|window| window == *refusal))
 }
 
 fn answer<'a>(frame: &Frame, bytes: &'a [u8]) -> (Kind, Option<&'a str>) {

@@ -201,24 +201,36 @@ impl Serialize for Counts {
 
 /// The running count, shared by all connections.
 #[derive(Debug)]
-pub(super) struct Tally([AtomicU64; KINDS]);
+pub(super) struct Tally {
+    faults: [AtomicU64; KINDS],
+    /// Appends that the broker was seen to refuse.
+    refused: AtomicU64,
+}
 
 impl Default for Tally {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+        Self { faults: std::array::from_fn(|_| AtomicU64::new(0)), refused: AtomicU64::new(0) }
     }
 }
 
 impl Tally {
     pub(super) fn note(&self, fault: Fault) {
-        if let Some(count) = self.0.get(fault.index()) {
+        if let Some(count) = self.faults.get(fault.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
+    pub(super) fn note_refusal(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     pub(super) fn read(&self) -> Counts {
         let mut counts = PerFault::all(0);
-        for (count, shared) in counts.0.iter_mut().zip(&self.0) {
+        for (count, shared) in counts.0.iter_mut().zip(&self.faults) {
             *count = shared.load(Ordering::Relaxed);
         }
         Counts(counts)

@@ -120,6 +120,12 @@ impl Proxy {
         self.tally.read()
     }
 
+    /// How many appends the broker refused, because another one was faster or its writer was a zombie.
+    #[must_use]
+    pub fn appends_refused(&self) -> u64 {
+        self.tally.refused()
+    }
+
     /// Where the broker is from now on. Connections that stand stay.
     pub fn upstream(&self, upstream: SocketAddr) {
         self.control.send_modify(|control| control.upstreams = [upstream].into());

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    class::{Kind, Streams},
+    class::{Kind, Streams, is_refusal},
     control::Orders,
     counts::Fault,
     faults::Partition,
@@ -130,6 +130,9 @@ impl Pipe<'_> {
                 }
             };
             let (kind, stream) = self.streams.classify(&frame, rest);
+            if kind == Kind::Answer && is_refusal(&frame, rest) {
+                self.orders.tally.note_refusal();
+            }
             let fault = match kind {
                 Kind::Other => None,
                 kind => faults.rates(stream).draw(kind.faults(), &mut self.chance),
