@@ -233,7 +233,7 @@ impl<'a> Report<'a> {
             ("process kills", self.crashes()),
             ("zombies woken", self.zombies),
             ("innocents given up and replayed", self.innocents.handled),
-            ("innocents given up that mean nothing any more", self.innocents.expired),
+            ("innocents given up that cannot be sent back", self.innocents.unsendable),
             ("appends refused by compare-and-set", self.appends_refused),
         ] {
             meanwhile.row([what.to_owned(), grouped(count)]);

@@ -22,15 +22,15 @@ pub struct Mended {
     pub handled: u64,
     /// Sent back, and given up once more.
     pub failed: u64,
-    /// Meaning nothing any more by the time.
-    pub expired: u64,
+    /// Of a consumer that takes nothing back, or meaning nothing any more by the time.
+    pub unsendable: u64,
 }
 
 impl std::ops::AddAssign for Mended {
     fn add_assign(&mut self, other: Self) {
         self.handled += other.handled;
         self.failed += other.failed;
-        self.expired += other.expired;
+        self.unsendable += other.unsendable;
     }
 }
 
@@ -48,10 +48,14 @@ pub async fn mend(
     let open = letters(&office, &Filter::default(), LETTERS_MAX).await?;
     let mut mended = Mended::default();
     for letter in open.iter().filter(|letter| letter.state.is_open() && is_innocent(letter)) {
+        if letter.returns_to().is_none() {
+            mended.unsendable += 1;
+            continue;
+        }
         let run = replay(&office, letter.sequence, reason).await?;
         mended.handled += run.handled;
         mended.failed += run.failed;
-        mended.expired += run.unsendable;
+        mended.unsendable += run.unsendable;
         if run.failed > 0 {
             break;
         }
