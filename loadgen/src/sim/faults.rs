@@ -49,11 +49,28 @@ const MISHAPS: [Mishap; 7] = [
     Mishap::Silence,
 ];
 
+/// The kind of run: most have a bit of everything, some have much of one thing, for what needs several
+/// misfortunes of a kind within seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weather {
+    /// Any subset of the mishaps, each message rarely hurt.
+    Mixed,
+    /// Phones and gateways hardly reach each other: calls get lost, come twice and overtake others.
+    FlakyCalls,
+    /// The account is full for long and often, and no restart brings back the timers that it lost.
+    Full,
+    /// Processes stand still all the time, and go on with what they believed.
+    Zombies,
+}
+
 /// All that is drawn from a seed besides the order of things.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Options {
     /// From this.
     pub seed: u64,
+    /// What kind of run it is.
+    pub weather: Weather,
     /// How many drivers there are.
     pub drivers: u64,
     /// How many riders there are.
@@ -74,6 +91,10 @@ pub struct Options {
     pub mishaps: Vec<Mishap>,
     /// The mean time between two mishaps, in milliseconds.
     pub mishap_every_ms: u64,
+    /// How long the account is full at most, in milliseconds.
+    pub full_max_ms: u64,
+    /// How many of a hundred drivers do what they should once they have a trip.
+    pub honest_percent: u64,
     /// How wrong the processes' clocks are at most, in seconds.
     pub clock_skew_s: u64,
     /// After this long the provider has forgotten a key, in seconds.
@@ -88,8 +109,9 @@ impl Options {
     pub fn of(seed: u64) -> Self {
         let mut chance = ChaCha8Rng::seed_from_u64(seed ^ 0x9e37_79b9_7f4a_7c15);
         let chance = &mut chance;
-        Self {
+        let mixed = Self {
             seed,
+            weather: weather(chance),
             drivers: chance.random_range(2..6),
             riders: chance.random_range(2..6),
             partitions: chance.random_range(1..3),
@@ -100,9 +122,34 @@ impl Options {
             stale_reads: rate(chance, 0.2),
             mishaps: MISHAPS.into_iter().filter(|_| chance.random_bool(0.5)).collect(),
             mishap_every_ms: chance.random_range(3_000..25_000),
+            full_max_ms: 15_000,
+            honest_percent: chance.random_range(20..90),
             clock_skew_s: if chance.random_bool(0.5) { 300 } else { 0 },
             keys_forgotten_s: if chance.random_bool(0.6) { 10 } else { 24 * 3600 },
             timers_late_ms: chance.random_range(0..250),
+        };
+        mixed.with_much_of_one_thing(chance)
+    }
+
+    fn with_much_of_one_thing(self, chance: &mut ChaCha8Rng) -> Self {
+        match self.weather {
+            Weather::Mixed => self,
+            Weather::FlakyCalls => {
+                let mut much = || chance.random_range(0.1..0.35);
+                let calls = Wire { dropped: much(), doubled: much(), delayed: much() };
+                Self { calls, ..self }
+            }
+            Weather::Full => Self {
+                mishaps: vec![Mishap::FullAccount],
+                mishap_every_ms: chance.random_range(10_000..30_000),
+                full_max_ms: 45_000,
+                ..self
+            },
+            Weather::Zombies => Self {
+                mishaps: vec![Mishap::Pause],
+                mishap_every_ms: chance.random_range(1_500..5_000),
+                ..self
+            },
         }
     }
 
@@ -114,6 +161,15 @@ impl Options {
             max_file_bytes: None,
             timer_lateness: Duration::from_millis(self.timers_late_ms),
         }
+    }
+}
+
+fn weather(chance: &mut ChaCha8Rng) -> Weather {
+    match chance.random_range(0..100) {
+        0..15 => Weather::FlakyCalls,
+        15..30 => Weather::Full,
+        30..45 => Weather::Zombies,
+        _ => Weather::Mixed,
     }
 }
 

@@ -21,7 +21,7 @@ pub mod verdict;
 pub mod witness;
 
 pub use coverage::Coverage;
-pub use faults::{Mishap, Options, Wire};
+pub use faults::{Mishap, Options, Weather, Wire};
 pub use report::{SimArgs, print};
 pub use run::{Outcome, run};
 pub use verdict::Finding;

@@ -58,7 +58,7 @@ fn happen(world: &Arc<World>, mishap: Mishap) {
         Mishap::FullAccount => {
             world.sim.tell("the account is full");
             world.with_broker(|broker| broker.set_max_file_bytes(Some(FULL)));
-            world.sim.after(some(1_000, 15_000), move || {
+            world.sim.after(some(1_000, world.options.full_max_ms), move || {
                 here.sim.tell("the account has room");
                 here.with_broker(|broker| broker.set_max_file_bytes(None));
             });

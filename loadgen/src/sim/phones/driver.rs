@@ -120,13 +120,14 @@ impl Phone {
         {
             return plan;
         }
-        let plan = match self.world.sim.pick(0..100) {
-            0..68 => Plan::Honest,
-            68..75 => Plan::GivesBack,
-            75..82 => Plan::NeverMoves,
-            82..88 => Plan::NoShow,
-            88..91 => Plan::Forgets,
-            91..95 => Plan::Stalls,
+        let is_honest = self.world.sim.pick(0..100) < self.world.options.honest_percent;
+        let plan = match self.world.sim.pick(0..32) {
+            _ if is_honest => Plan::Honest,
+            0..7 => Plan::GivesBack,
+            7..14 => Plan::NeverMoves,
+            14..20 => Plan::NoShow,
+            20..23 => Plan::Forgets,
+            23..27 => Plan::Stalls,
             _ => Plan::Finishes,
         };
         self.plan = Some((offer, plan));
