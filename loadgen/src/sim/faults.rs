@@ -62,6 +62,8 @@ pub enum Weather {
     Full,
     /// Processes stand still all the time, and go on with what they believed.
     Zombies,
+    /// The payment provider's answers get lost, then it is away, then it has forgotten the keys.
+    ForgetfulProvider,
 }
 
 /// All that is drawn from a seed besides the order of things.
@@ -145,6 +147,13 @@ impl Options {
                 full_max_ms: 45_000,
                 ..self
             },
+            Weather::ForgetfulProvider => {
+                let mut much = || chance.random_range(0.1..0.35);
+                let provider = Wire { dropped: much(), doubled: much(), delayed: much() };
+                let mishaps = vec![Mishap::ProviderOutage];
+                let mishap_every_ms = chance.random_range(4_000..12_000);
+                Self { provider, mishaps, mishap_every_ms, keys_forgotten_s: 10, ..self }
+            }
             Weather::Zombies => Self {
                 mishaps: vec![Mishap::Pause],
                 mishap_every_ms: chance.random_range(1_500..5_000),
@@ -169,6 +178,7 @@ fn weather(chance: &mut ChaCha8Rng) -> Weather {
         0..15 => Weather::FlakyCalls,
         15..30 => Weather::Full,
         30..45 => Weather::Zombies,
+        45..55 => Weather::ForgetfulProvider,
         _ => Weather::Mixed,
     }
 }
