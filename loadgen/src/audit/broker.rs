@@ -12,6 +12,7 @@ use async_nats::{
 };
 use common::{
     consumer::dead,
+    contract::{decode, v1},
     nats::Nats,
     stream::{self, CONSUMERS, ConsumerSpec},
     subject,
@@ -24,6 +25,8 @@ use super::log::read_all;
 const RESOLVED_LETTER: &str = "dlq-letter";
 const RESOLVED_OUTCOME: &str = "dlq-outcome";
 const HANDLED: &str = "handled";
+/// How subjects of frames of pings begin.
+const PING_PREFIX: &str = "ping.";
 /// Messages that are looked at in a work queue; more of them say nothing more.
 const LEFT_MAX: usize = 100;
 
@@ -77,7 +80,8 @@ pub struct DeadLetter {
     pub error: String,
     /// What its stream has at that sequence.
     pub original: Original,
-    /// Somebody of operations sent it back, and it was handled.
+    /// Somebody of operations sent it back, and it was handled; or it is a frame of pings that was
+    /// counted without its answer: whoever takes a partition over reads what it finds in the stream.
     pub is_handled: bool,
 }
 
@@ -125,11 +129,37 @@ impl BrokerEvidence {
         let handled = handled(nats).await?;
         for letter in whole(nats, stream::DLQ, subject::DEAD_LETTERS).await? {
             let mut dead = dead_letter(nats, &letter).await?;
-            dead.is_handled = handled.contains(&dead.sequence);
+            dead.is_handled = handled.contains(&dead.sequence) || is_counted(nats, &dead).await?;
             evidence.dead.push(dead);
         }
         Ok(evidence)
     }
+}
+
+/// Whether it is a frame of pings that `location` has counted.
+async fn is_counted(nats: &Nats, letter: &DeadLetter) -> anyhow::Result<bool> {
+    let partition = letter.subject.strip_prefix(PING_PREFIX).and_then(|p| p.parse::<u32>().ok());
+    let Some(partition) = partition.filter(|_| letter.stream == stream::PINGS) else {
+        return Ok(false);
+    };
+    let held = nats.admin.get_stream_no_info(stream::LOCATION).await?;
+    match held.direct_get_last_for_subject(subject::counted(partition)).await {
+        Ok(message) => {
+            let counted: v1::CountedFrames = decode("counted frames", &message.payload)?;
+            Ok(has_counted(&counted, letter.of))
+        }
+        Err(err) if err.kind() == DirectGetErrorKind::NotFound => Ok(false),
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// Whether this frame is one of those.
+fn has_counted(counted: &v1::CountedFrames, frame: u64) -> bool {
+    let after = counted.recent.iter().scan(counted.floor, |last, step| {
+        *last = last.saturating_add(*step);
+        Some(*last)
+    });
+    frame <= counted.floor || after.into_iter().any(|sequence| sequence == frame)
 }
 
 async fn state(nats: &Nats, spec: ConsumerSpec, partition: u32) -> anyhow::Result<ConsumerState> {
@@ -285,4 +315,17 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 /// Zero, which is no sequence, where there is no number.
 fn number(headers: &HeaderMap, name: &str) -> u64 {
     text(headers, name).and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{has_counted, v1};
+
+    #[test]
+    fn a_frame_is_counted_up_to_the_floor_and_where_it_is_named() {
+        let counted =
+            v1::CountedFrames { floor: 10, recent: vec![2, 3], ..v1::CountedFrames::default() };
+        let frames = (9..17).filter(|frame| has_counted(&counted, *frame));
+        assert_eq!(frames.collect::<Vec<_>>(), [9, 10, 12, 15]);
+    }
 }

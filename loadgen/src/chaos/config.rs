@@ -86,13 +86,13 @@ pub(super) struct Bars {
 const SHORT: Profile = Profile {
     name: "short",
     quiet: Duration::from_secs(8),
-    storm: Duration::from_secs(95),
+    storm: Duration::from_secs(110),
     trials: 0,
     rides_per_minute: 120.0,
     cars: 200,
     on_shift: 60,
     connections: 64,
-    weather: Weather { facts: 0.003, pings: 0.03, views: 0.0002, http: 0.004, http_pings: 0.01 },
+    weather: Weather { facts: 0.003, pings: 0.02, views: 0.0002, http: 0.004, http_pings: 0.01 },
     between_deaths: (Duration::from_millis(200), Duration::from_millis(1_000)),
     more_zombies: 0,
     bars: Bars {

@@ -86,6 +86,8 @@ impl Deaths<'_> {
             let times = if SELDOM.contains(&name) { 1 } else { dice.random_range(1..=TIMES_MAX) };
             let dying = async {
                 let turn = self.pace.turn(service).await;
+                // Whatever happened before it.
+                turn.work_off().await;
                 self.die_at(node, nodes, Armed { name, times }).await?;
                 turn.work_off().await;
                 anyhow::Ok(())

@@ -13,7 +13,7 @@ use super::{heal, system::System};
 use crate::client::HttpClient;
 
 /// Services of which a replica may be away at the same time.
-const HURT_MAX: usize = 2;
+const HURT_MAX: usize = 3;
 /// A service that has not worked off its messages by then may be hurt again.
 const WORKED_OFF_WITHIN: Duration = Duration::from_secs(4);
 /// A look that takes longer finds nothing worked off.
@@ -74,7 +74,7 @@ impl<'a> Pace<'a> {
 impl Turn<'_> {
     /// Ends when all replicas of the service are ready and its consumers have no old messages; or
     /// after a while, because under errors that never stop there may always be one.
-    pub(super) async fn work_off(self) {
+    pub(super) async fn work_off(&self) {
         let asked = Instant::now();
         while asked.elapsed() < WORKED_OFF_WITHIN {
             let look = tokio::time::timeout(LOOK_WITHIN, self.pace.is_worked_off(self.service));

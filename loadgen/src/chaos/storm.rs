@@ -211,9 +211,7 @@ impl Incidents<'_> {
             None => None,
         };
         incident.take_place(self.system, self.record).await?;
-        if let Some(turn) = turn {
-            over.run_until_cancelled(turn.work_off()).await;
-        }
+        drop(turn);
         Ok(())
     }
 }

@@ -130,7 +130,7 @@ impl Pipe<'_> {
                 }
             };
             let (kind, stream) = self.streams.classify(&frame, rest);
-            if kind == Kind::Answer && is_refusal(&frame, rest) {
+            if matches!(kind, Kind::Answer | Kind::PublishAck) && is_refusal(&frame, rest) {
                 self.orders.tally.note_refusal();
             }
             let fault = match kind {
