@@ -147,6 +147,24 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Writes the table as Markdown, with its title and an empty line after it.
+    ///
+    /// # Errors
+    /// When the writer fails.
+    pub fn markdown(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "**{}**\n", self.title)?;
+        for (number, row) in self.rows.iter().enumerate() {
+            writeln!(out, "| {} |", row.join(" | "))?;
+            if number == 0 {
+                let rules = (0..row.len()).map(|column| if column == 0 { "---" } else { "---:" });
+                writeln!(out, "| {} |", rules.collect::<Vec<_>>().join(" | "))?;
+            }
+        }
+        writeln!(out)
+    }
+}
+
 /// A number with its thousands apart: `200,000`.
 #[must_use]
 pub fn grouped(number: u64) -> String {
@@ -199,6 +217,14 @@ mod tests {
     #[test]
     fn nothing_recorded_is_all_zero() {
         assert!(Latencies::new().summary().max_ms.abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_table_goes_into_a_document() {
+        let mut text = Vec::new();
+        Table::new("pings", &["what", "count"]).row(["sent", "1"]).markdown(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text, "**pings**\n\n| what | count |\n| --- | ---: |\n| sent | 1 |\n\n");
     }
 
     #[test]

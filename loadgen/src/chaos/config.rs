@@ -36,6 +36,9 @@ pub struct ChaosConfig {
     /// Write the report as JSON into this file, too.
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Write the tables as Markdown into this file, too.
+    #[arg(long)]
+    pub markdown: Option<PathBuf>,
     /// What the services log, in files of their own.
     #[arg(long, default_value = "warn,common::event_store=debug")]
     pub service_log: String,

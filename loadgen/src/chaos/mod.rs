@@ -93,6 +93,9 @@ pub async fn run(config: ChaosConfig, stop: CancellationToken) -> anyhow::Result
         if let Some(file) = &run.config.json {
             crate::report::write_json(file, &report)?;
         }
+        if let Some(file) = &run.config.markdown {
+            report.write_markdown(file)?;
+        }
         Ok(report.is_good())
     });
     if !matches!(concluded, Ok(true)) {

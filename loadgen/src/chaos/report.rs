@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write as _},
+    path::Path,
     time::Duration,
 };
 
@@ -209,23 +210,51 @@ impl<'a> Report<'a> {
     /// Prints it all.
     pub(super) fn print(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        for table in self.city.counts.tables() {
+        for table in self.city.counts.tables().iter().chain(&self.tables()) {
             table.print(&mut out)?;
         }
+        print_verdict(&mut out, self.examined)?;
+        for missing in &self.not_reached {
+            writeln!(out, "NOT REACHED: {missing}")?;
+        }
+        Ok(())
+    }
+
+    /// Writes what was done and how it healed as Markdown, for a document.
+    pub(super) fn write_markdown(&self, file: &Path) -> io::Result<()> {
+        let mut out = io::BufWriter::new(std::fs::File::create(file)?);
+        for table in self.tables() {
+            table.markdown(&mut out)?;
+        }
+        let violations = grouped(self.verdict.violations.len().try_into().unwrap_or(u64::MAX));
+        writeln!(out, "Violations: {violations}.")?;
+        out.flush()
+    }
+
+    fn tables(&self) -> Vec<Table> {
+        vec![
+            self.errors(),
+            self.processes(),
+            counts("failpoints", &["place", "hit"], &self.failpoints),
+            counts("faults", &["kind", "times"], &self.incidents),
+            self.rows(),
+            self.meanwhile(),
+            self.healing(),
+        ]
+    }
+
+    fn errors(&self) -> Table {
         let mut table = Table::new("errors of the network", &["kind", "count", "a minute"]);
-        let all = [("all", self.network_errors_total)];
-        for (name, count) in
-            self.network_errors.iter().map(|(fault, n)| (fault.name(), n)).chain(all)
-        {
+        let each = self.network_errors.iter().map(|(fault, count)| (fault.name(), count));
+        for (name, count) in each.chain([("all", self.network_errors_total)]) {
             let a_minute = count.saturating_mul(60) / self.storm_s.max(1);
             table.row([name.to_owned(), grouped(count), grouped(a_minute)]);
         }
-        table.print(&mut out)?;
-        self.processes().print(&mut out)?;
-        counts("failpoints", &["place", "hit"], &self.failpoints).print(&mut out)?;
-        counts("faults", &["kind", "times"], &self.incidents).print(&mut out)?;
-        self.rows().print(&mut out)?;
-        let mut meanwhile = Table::new("meanwhile", &["what", "count"]);
+        table
+    }
+
+    fn meanwhile(&self) -> Table {
+        let mut table = Table::new("meanwhile", &["what", "count"]);
         for (what, count) in [
             ("rides requested", self.rides_requested),
             ("rides completed", self.rides_completed),
@@ -236,15 +265,9 @@ impl<'a> Report<'a> {
             ("innocents given up that cannot be sent back", self.innocents.unsendable),
             ("appends refused by compare-and-set", self.appends_refused),
         ] {
-            meanwhile.row([what.to_owned(), grouped(count)]);
+            table.row([what.to_owned(), grouped(count)]);
         }
-        meanwhile.print(&mut out)?;
-        self.healing().print(&mut out)?;
-        print_verdict(&mut out, self.examined)?;
-        for missing in &self.not_reached {
-            writeln!(out, "NOT REACHED: {missing}")?;
-        }
-        Ok(())
+        table
     }
 
     fn processes(&self) -> Table {
