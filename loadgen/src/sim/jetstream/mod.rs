@@ -15,19 +15,18 @@
 //!   meanwhile is not tried again before a restart, although others fire once there is room again.
 //! - A bare nak is queued in memory only: after a restart, or after any purge that touches the
 //!   consumer's subjects (even one that finds nothing), it waits for the rest of its ack wait.
-//! - A message that used up its tries is noticed when it would be handed out once more, so the
-//!   advisory waits for a pull; with one try alone it comes when the ack wait is over.
 //! - A purge of what an owner has in hand wakes nobody: the next message waits for the next pull,
 //!   publish or expiry of a pull. A purge that finds one message tells consumers the purge's filter
 //!   for its subject, so that a consumer of several filters goes on counting it as unread.
+//! - The last message of `>` is the one with the last sequence: none, where that one was purged.
 //! - A consumer's state is written every 100 ms at most: a `kill -9` forgets the last acks.
 //!
 //! Not modelled, and refused as such where it can be asked for: mirrors, sources, subject transforms,
 //! interest retention, counters, batches, rollups of whole streams, recurring schedules, sampling,
 //! push and ordered consumers (views read with [`SimJetStream::next`] and
 //! [`SimJetStream::last_per_subject`]), ack policies but explicit, backoff lists, overflow and
-//! prioritized groups, pausing, resetting or changing a consumer, heartbeats of pulls, advisories but
-//! of used-up tries, the server's own limits on sizes. Not compared: wall times, how far a consumer
+//! prioritized groups, pausing, resetting or changing a consumer, heartbeats of pulls, advisories,
+//! limits of deliveries, the server's own limits on sizes. Not compared: wall times, how far a consumer
 //! looked past messages that it does not read, what a purge does to a message in hand while the
 //! server's threads race for it, `kill -9`, three nodes.
 
@@ -99,9 +98,7 @@ impl SimJetStream {
             return Err(PublishError::NoStream);
         }
         let incoming = Incoming { subject: subject.to_owned(), headers, payload };
-        let answer = self.store(incoming);
-        self.advise();
-        answer
+        self.store(incoming)
     }
 
     fn store(&mut self, incoming: Incoming) -> Result<Acknowledged, PublishError> {
@@ -112,17 +109,6 @@ impl SimJetStream {
             return Err(PublishError::NoStream);
         };
         Ok(stream.publish(now, incoming, replicas, is_full, &mut self.effects)?)
-    }
-
-    /// Advisories are messages like others: a stream may capture them.
-    fn advise(&mut self) {
-        while !self.effects.advisories.is_empty() {
-            for advisory in std::mem::take(&mut self.effects.advisories) {
-                if let Err(err) = self.store(advisory) {
-                    tracing::debug!(error = %err, "nobody keeps an advisory");
-                }
-            }
-        }
     }
 
     /// The server notices that it is full when it holds more than it may: one message late.
@@ -148,7 +134,6 @@ impl SimJetStream {
             for stream in self.streams.values_mut().filter(wakes) {
                 stream.wake(at, lateness, replicas, is_full, &mut self.effects);
             }
-            self.advise();
         }
         self.now = self.now.max(now);
     }
@@ -188,7 +173,6 @@ impl SimJetStream {
         let (stream, effects) = self.parts(stream)?;
         let reads = stream.consumers.get_mut(consumer).ok_or_else(no_consumer)?;
         reads.pull(now, pull, &stream.log, effects);
-        self.advise();
         Ok(())
     }
 
@@ -211,7 +195,6 @@ impl SimJetStream {
         if is_settled && stream.is_work_queue() {
             stream.remove(now, receipt.sequence, effects);
         }
-        self.advise();
         Ok(())
     }
 
@@ -235,7 +218,6 @@ impl SimJetStream {
         let (stream, effects) = self.parts(stream)?;
         let reads = stream.consumers.get_mut(consumer).ok_or_else(no_consumer)?;
         reads.unpin(now, &stream.log, effects);
-        self.advise();
         Ok(())
     }
 
@@ -269,7 +251,6 @@ impl SimJetStream {
             stream.started(now);
         }
         self.advance(now);
-        self.advise();
     }
 
     /// Removes all messages that a filter takes; how many there were.
@@ -279,9 +260,7 @@ impl SimJetStream {
     pub fn purge(&mut self, now: Timestamp, stream: &str, filter: &str) -> Result<u64, Refused> {
         self.advance(now);
         let (stream, effects) = self.parts(stream)?;
-        let purged = stream.purge(now, filter, effects);
-        self.advise();
-        Ok(purged)
+        Ok(stream.purge(now, filter, effects))
     }
 }
 

@@ -27,7 +27,8 @@ impl SimJetStream {
     /// When there is no such stream.
     pub fn last(&self, stream: &str, filter: &str) -> Result<Option<Arc<Message>>, Refused> {
         let log = &self.stream(stream)?.log;
-        Ok(log.get(log.last_of(filter)).cloned())
+        let sequence = if filter == ">" { log.last() } else { log.last_of(filter) };
+        Ok(log.get(sequence).cloned())
     }
 
     /// The first message at or after a sequence that a filter takes.

@@ -4,7 +4,7 @@
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::settings::{ADVISORIES, EVENTS, NEW, OLD, PER, PINNED, QUEUE, SHORT};
+use super::settings::{EVENTS, NEW, OLD, PER, PINNED, QUEUE, SHORT};
 
 /// A stream and a subject of it.
 pub(crate) type Place = (&'static str, &'static str);
@@ -28,7 +28,7 @@ const PLACES: [Place; 17] = [
     (OLD, "o.2"),
     ("", "nobody.reads.this"),
 ];
-const FILTERS: [Place; 13] = [
+const FILTERS: [Place; 12] = [
     (EVENTS, "e.event.a"),
     (EVENTS, "e.event.*"),
     (EVENTS, "e.event.>"),
@@ -41,7 +41,6 @@ const FILTERS: [Place; 13] = [
     (PER, "p.1"),
     (OLD, "o.2"),
     (OLD, ">"),
-    (ADVISORIES, ">"),
 ];
 const TIMERS: [&str; 3] = ["e.timer.1", "e.timer.2", "e.timer.3"];
 

@@ -11,9 +11,9 @@ use common::{
 };
 use loadgen::sim::jetstream::{
     Acknowledged, ConsumerState, EXPECTED_SUBJECT, Message, Options, Output, Pin, PublishError,
-    Pull, Reader, Receipt, Refused, SimJetStream, StreamState,
+    Pull, Reader, Receipt, Refused, SimJetStream,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
@@ -283,14 +283,14 @@ impl Pair {
         let last = self.sim.last(stream, filter).ok().flatten();
         let last_sequence = last.as_ref().map_or(0, |last| last.sequence);
         let real = self.real.get(stream, json!({ "last_by_subj": filter })).await;
-        found("the last message", stream, real, last.as_deref())?;
+        found("the last message", &real, last.as_deref())?;
         let middle = last_sequence / 2 + 1;
         let next = self.sim.next(stream, filter, middle).ok().flatten();
         let real = self.real.get(stream, json!({ "next_by_subj": filter, "seq": middle })).await;
-        found("the next message", stream, real, next.as_deref())?;
+        found("the next message", &real, next.as_deref())?;
         let one = self.sim.get(stream, middle).ok().flatten();
         let real = self.real.get(stream, json!({ "seq": middle })).await;
-        found("a message by its sequence", stream, real, one.as_deref())
+        found("a message by its sequence", &real, one.as_deref())
     }
 
     pub(super) async fn fetch(&mut self, consumer: usize, batch: u32) -> Compared {
@@ -442,15 +442,9 @@ impl Pair {
     /// never are, they differ.
     pub(super) async fn compare_stream(&mut self, stream: &str) -> Compared {
         let simulated = self.sim.stream_state(stream).map_err(|err| Difference(err.to_string()))?;
-        // An advisory tells the time in as many characters as it takes.
-        let without_size = |state: StreamState| match stream {
-            settings::ADVISORIES => StreamState { bytes: 0, ..state },
-            _ => state,
-        };
-        let simulated = without_size(simulated);
         let until = Instant::now() + self.patience;
         loop {
-            let real = without_size(self.real.stream_state(stream).await);
+            let real = self.real.stream_state(stream).await;
             let compared = differ(stream, &real, &simulated);
             if compared.is_ok() || Instant::now() >= until {
                 return compared;
@@ -481,7 +475,7 @@ impl Pair {
                 let simulated = self.sim.next(&stream, ">", from).ok().flatten();
                 let real =
                     self.real.get(&stream, json!({ "next_by_subj": ">", "seq": from })).await;
-                found(&format!("message of {stream}"), &stream, real, simulated.as_deref())?;
+                found(&format!("message of {stream}"), &real, simulated.as_deref())?;
                 let Some(simulated) = simulated else { break };
                 from = simulated.sequence + 1;
             }
@@ -500,16 +494,8 @@ fn told(state: ConsumerState) -> ConsumerState {
     ConsumerState { delivered: place(state.delivered), ack_floor: place(state.ack_floor), ..state }
 }
 
-fn found(what: &str, stream: &str, real: Option<Seen>, simulated: Option<&Message>) -> Compared {
-    let told = |seen: Seen| if stream == settings::ADVISORIES { advisory(seen) } else { seen };
-    differ(what, &real.map(told), &simulated.map(seen).map(told))
-}
-
-/// Of an advisory, what says which message used up its tries.
-fn advisory(seen: Seen) -> Seen {
-    let body: Value = serde_json::from_slice(&seen.payload).unwrap_or_default();
-    let told = ["stream", "consumer", "stream_seq", "deliveries"].map(|name| body[name].clone());
-    Seen { payload: Value::from(told.to_vec()).to_string().into(), ..seen }
+fn found(what: &str, real: &Option<Seen>, simulated: Option<&Message>) -> Compared {
+    differ(what, real, &simulated.map(seen))
 }
 
 pub(super) fn seen(message: &Message) -> Seen {

@@ -13,7 +13,6 @@ pub(crate) const NEW: &str = "NEW";
 pub(crate) const PER: &str = "PER";
 pub(crate) const OLD: &str = "OLD";
 pub(crate) const SHORT: &str = "SHORT";
-pub(crate) const ADVISORIES: &str = "ADVISORIES";
 
 /// Longer than any run: what comes of it has episodes of its own.
 const NEVER: Duration = Duration::from_secs(3_600);
@@ -69,7 +68,6 @@ pub(crate) fn streams() -> Vec<Config> {
             ..stream(OLD, &["o.>"])
         },
         Config { allow_message_ttl: true, duplicate_window: WINDOW, ..stream(SHORT, &["s.>"]) },
-        stream(ADVISORIES, &["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"]),
     ]
 }
 
@@ -81,7 +79,7 @@ pub(crate) struct Reads {
     pub(crate) config: pull::Config,
 }
 
-fn reads(stream: &'static str, name: &'static str, filters: &[&str], tries: i64) -> Reads {
+fn reads(stream: &'static str, name: &'static str, filters: &[&str]) -> Reads {
     Reads {
         stream,
         name,
@@ -90,7 +88,7 @@ fn reads(stream: &'static str, name: &'static str, filters: &[&str], tries: i64)
             filter_subjects: filters.iter().map(ToString::to_string).collect(),
             ack_policy: AckPolicy::Explicit,
             ack_wait: NEVER,
-            max_deliver: tries,
+            max_deliver: -1,
             deliver_policy: DeliverPolicy::All,
             ..pull::Config::default()
         },
@@ -120,43 +118,43 @@ pub(crate) const SHORT_PIN: usize = 9;
 
 pub(crate) fn consumers() -> Vec<Reads> {
     vec![
-        with(reads(EVENTS, "work", &["e.event.>"], 3), NEVER, 5),
-        reads(EVENTS, "narrow", &["e.event.a", "e.due.>"], -1),
-        reads(EVENTS, "once", &["e.event.b"], 1),
-        reads(QUEUE, "queue-a", &["q.a.>"], 3),
-        reads(QUEUE, "queue-b", &["q.b.>"], -1),
-        reads(OLD, "old", &[], 4),
-        pinned(reads(EVENTS, "pinned", &["e.event.>"], 5), NEVER),
-        with(reads(SHORT, "short-wait", &["s.wait"], 5), ACK_WAIT, 0),
-        reads(SHORT, "short-nak", &["s.nak"], 5),
-        pinned(reads(SHORT, "short-pin", &["s.pin"], 5), PIN_TIMEOUT),
+        with(reads(EVENTS, "work", &["e.event.>"]), NEVER, 5),
+        reads(EVENTS, "narrow", &["e.event.a", "e.due.>"]),
+        reads(EVENTS, "of-b", &["e.event.b"]),
+        reads(QUEUE, "queue-a", &["q.a.>"]),
+        reads(QUEUE, "queue-b", &["q.b.>"]),
+        reads(OLD, "old", &[]),
+        pinned(reads(EVENTS, "pinned", &["e.event.>"]), NEVER),
+        with(reads(SHORT, "short-wait", &["s.wait"]), ACK_WAIT, 0),
+        reads(SHORT, "short-nak", &["s.nak"]),
+        pinned(reads(SHORT, "short-pin", &["s.pin"]), PIN_TIMEOUT),
     ]
 }
 
 /// Consumers that somebody may try to make later: some exist so already, some must not.
 pub(crate) fn late_consumers() -> Vec<Reads> {
     vec![
-        reads(QUEUE, "queue-a", &["q.a.>"], 3),
-        reads(QUEUE, "overlapping", &["q.a.1"], 3),
-        reads(QUEUE, "overlapping-too", &["q.*.1"], 3),
-        reads(QUEUE, "greedy", &[], 3),
-        reads(QUEUE, "free", &["q.c.>"], 3),
-        reads(EVENTS, "clashing", &["e.event.>", "e.event.a"], 3),
-        reads(EVENTS, "outside", &["x.>"], 3),
-        reads(EVENTS, "late", &["e.due.>"], 3),
+        reads(QUEUE, "queue-a", &["q.a.>"]),
+        reads(QUEUE, "overlapping", &["q.a.1"]),
+        reads(QUEUE, "overlapping-too", &["q.*.1"]),
+        reads(QUEUE, "greedy", &[]),
+        reads(QUEUE, "free", &["q.c.>"]),
+        reads(EVENTS, "clashing", &["e.event.>", "e.event.a"]),
+        reads(EVENTS, "outside", &["x.>"]),
+        reads(EVENTS, "late", &["e.due.>"]),
         Reads {
             config: pull::Config {
                 deliver_policy: DeliverPolicy::New,
-                ..reads(QUEUE, "only-new", &["q.d.>"], 3).config
+                ..reads(QUEUE, "only-new", &["q.d.>"]).config
             },
-            ..reads(QUEUE, "only-new", &["q.d.>"], 3)
+            ..reads(QUEUE, "only-new", &["q.d.>"])
         },
         Reads {
             config: pull::Config {
                 deliver_policy: DeliverPolicy::New,
-                ..reads(EVENTS, "from-now", &["e.event.>"], 3).config
+                ..reads(EVENTS, "from-now", &["e.event.>"]).config
             },
-            ..reads(EVENTS, "from-now", &["e.event.>"], 3)
+            ..reads(EVENTS, "from-now", &["e.event.>"])
         },
     ]
 }

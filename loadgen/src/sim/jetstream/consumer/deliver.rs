@@ -26,7 +26,7 @@ impl Consumer {
     pub(super) fn deliver(&mut self, now: Timestamp, log: &Log, effects: &mut Effects) {
         let mut is_full = false;
         while !self.waiting.is_empty() {
-            let (message, attempt) = match self.next_message(now, log, effects) {
+            let (message, attempt) = match self.next_message(now, log) {
                 Next::Message(message, attempt) => (message, attempt),
                 Next::Full => {
                     is_full = true;
@@ -58,15 +58,11 @@ impl Consumer {
         self.end_pulls(now, !is_full, effects);
     }
 
-    fn next_message(&mut self, now: Timestamp, log: &Log, effects: &mut Effects) -> Next {
+    fn next_message(&mut self, now: Timestamp, log: &Log) -> Next {
         while let Some(sequence) = self.queue.pop_front() {
             let again = self.again.entry(sequence).or_default();
             *again += 1;
             let attempt = *again + 1;
-            if self.deliver_max.is_some_and(|max| attempt > max) {
-                self.give_up(now, sequence, attempt, effects);
-                continue;
-            }
             match log.get(sequence) {
                 Some(message) => return Next::Message(Arc::clone(message), attempt),
                 None => {
@@ -93,18 +89,6 @@ impl Consumer {
         }
     }
 
-    /// The message used up its tries: it is nobody's any more, and stays in the stream.
-    fn give_up(&mut self, now: Timestamp, sequence: u64, attempt: u64, effects: &mut Effects) {
-        if self.deliver_max.is_some_and(|max| attempt == max + 1) {
-            effects.gave_up(&self.stream, &self.name, sequence, attempt - 1);
-        }
-        if let Some(pending) = self.pending.remove(&sequence) {
-            self.saved.delivered(pending, sequence, attempt, self.deliver_max);
-            self.move_floor(pending.delivered, sequence);
-            self.saved.touch(now);
-        }
-    }
-
     fn put_back(&mut self, sequence: u64, attempt: u64) {
         if attempt == 1 && sequence + 1 == self.next {
             self.next = sequence;
@@ -128,7 +112,7 @@ impl Consumer {
         self.next_delivery += 1;
         let deadline = now.plus(self.ack_wait);
         let fresh = Pending { delivered: receipt.delivered, deadline };
-        self.saved.delivered(fresh, receipt.sequence, receipt.attempt, self.deliver_max);
+        self.saved.delivered(fresh, receipt.sequence, receipt.attempt);
         self.saved.touch(now);
         // The first delivery's number stays.
         self.pending.entry(receipt.sequence).or_insert(fresh).deadline = deadline;

@@ -60,7 +60,6 @@ pub(super) struct Consumer {
     stream: String,
     filters: Vec<String>,
     ack_wait: Duration,
-    deliver_max: Option<u64>,
     ack_pending_max: Option<usize>,
     pin_timeout: Option<Duration>,
     /// The stream's next sequence to look at.
@@ -106,7 +105,6 @@ impl Consumer {
             name: name(config)?,
             stream: stream.config.name.clone(),
             ack_wait: if config.ack_wait.is_zero() { ACK_WAIT } else { config.ack_wait },
-            deliver_max: u64::try_from(config.max_deliver).ok().filter(|max| *max > 0),
             ack_pending_max: usize::try_from(ack_pending_max).ok(),
             pin_timeout: is_pinned.then_some(pin_timeout),
             next,
@@ -294,7 +292,8 @@ fn check(config: &pull::Config, filters: &[String], stream: &Stream) -> Result<(
         let why = "workqueue stream requires explicit ack";
         return Err(Refused::new(code::QUEUE_WITHOUT_ACK, why));
     }
-    if config.ack_policy != AckPolicy::Explicit || !is_known || !is_plain {
+    if config.ack_policy != AckPolicy::Explicit || !is_known || !is_plain || config.max_deliver > 0
+    {
         return Err(Refused::not_modelled("this kind of consumer"));
     }
     if config.priority_policy != PriorityPolicy::None

@@ -39,7 +39,7 @@ impl Consumer {
                 if let Some(pending) = self.pending.get_mut(&sequence) {
                     pending.deadline = now.plus(self.ack_wait);
                     let pending = *pending;
-                    self.saved.delivered(pending, sequence, 1, self.deliver_max);
+                    self.saved.delivered(pending, sequence, 1);
                     self.saved.touch(now);
                 }
                 false
@@ -105,7 +105,7 @@ impl Consumer {
             pending.deadline = now.plus(delay);
             let pending = *pending;
             self.queue.retain(|queued| *queued != sequence);
-            self.saved.delivered(pending, sequence, attempt, self.deliver_max);
+            self.saved.delivered(pending, sequence, attempt);
             self.saved.touch(now);
             if self.check_at.is_some() {
                 self.check_at = Some(now.plus(NAK_CHECK));
@@ -138,10 +138,6 @@ impl Consumer {
                 next = next.min(pending.deadline.since(now));
             }
         }
-        let expired: Vec<(u64, Timestamp)> = expired
-            .into_iter()
-            .filter(|(sequence, _)| !self.has_used_up_tries(now, *sequence, effects))
-            .collect();
         if let Some((_, first_deadline)) = expired.first() {
             let later = now.since(*first_deadline) + self.ack_wait;
             for (sequence, _) in &expired {
@@ -170,21 +166,5 @@ impl Consumer {
         }
         self.again.remove(&sequence);
         self.queue.retain(|queued| *queued != sequence);
-    }
-
-    /// Only a consumer with a single try notices here that there is none left; others when they
-    /// would hand the message out once more.
-    fn has_used_up_tries(&mut self, now: Timestamp, sequence: u64, effects: &mut Effects) -> bool {
-        let tries = self.again.get(&sequence).copied().unwrap_or(0).max(1);
-        let Some(max) = self.deliver_max.filter(|max| tries >= *max) else { return false };
-        if tries == max {
-            effects.gave_up(&self.stream, &self.name, sequence, tries);
-        }
-        if let Some(pending) = self.pending.remove(&sequence) {
-            self.saved.delivered(pending, sequence, tries, self.deliver_max);
-            self.saved.touch(now);
-        }
-        self.again.insert(sequence, tries);
-        true
     }
 }

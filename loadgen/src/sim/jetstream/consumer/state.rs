@@ -53,22 +53,13 @@ impl Saved {
         Self { current: written.clone(), flushed: written, flushed_at: now, is_dirty: false }
     }
 
-    pub(super) fn delivered(
-        &mut self,
-        pending: Pending,
-        sequence: u64,
-        attempt: u64,
-        deliver_max: Option<u64>,
-    ) {
+    pub(super) fn delivered(&mut self, pending: Pending, sequence: u64, attempt: u64) {
         let current = &mut self.current;
         let known = current.pending.entry(sequence).or_insert(pending);
         known.deadline = pending.deadline;
         current.delivered.consumer = current.delivered.consumer.max(pending.delivered);
         current.delivered.stream = current.delivered.stream.max(sequence);
         if attempt > 1 {
-            if deliver_max.is_some_and(|max| attempt > max) {
-                current.pending.remove(&sequence);
-            }
             current.again.insert(sequence, attempt - 1);
         }
     }
@@ -124,8 +115,7 @@ impl Consumer {
             delivered: self.saved.current.delivered,
             ack_floor: self.saved.current.ack_floor,
             ack_pending: self.pending.len(),
-            // Where there is one try alone the server does not speak of others.
-            redelivered: if self.deliver_max == Some(1) { 0 } else { self.again.len() },
+            redelivered: self.again.len(),
             pending: self.unread,
             waiting: self.waiting.len(),
         }
