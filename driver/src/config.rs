@@ -4,6 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use common::{auth::AuthConfig, nats::NatsConfig, room::RoomConfig, telemetry::TelemetryConfig};
 
+use crate::trimmer::TrimConfig;
+
 /// The first ping of a frame waits this long, and with it its phone for the 202.
 const LINGER_MS: u64 = 10;
 const FRAME_PINGS: usize = 256;
@@ -25,6 +27,8 @@ pub struct Config {
     pub gathering: GatherConfig,
     #[command(flatten)]
     pub room: RoomConfig,
+    #[command(flatten)]
+    pub trimming: TrimConfig,
     #[command(flatten)]
     pub telemetry: TelemetryConfig,
 }

@@ -6,6 +6,7 @@
 //! | reads | `driver.due.>`: its own timers (lanes) | `consumers.rs` |
 //! | reads | `trip.event.>`: completed rides (a view) | `earnings.rs` |
 //! | writes | `driver.event.>`, `driver.timer.>`: the only writer | `record/`, through the event store |
+//! | removes | its own events that are old, but for each driver's last one | `trimmer.rs` |
 //! | writes | `ping.<p>`: frames of pings | `gather.rs` |
 //! | asks | `trip.command.<p>.<trip>`: a driver's steps on a trip | `http/trips.rs` |
 //! | asks | `location.query.driver`: what is heard of a phone | `location.rs` |
@@ -19,6 +20,7 @@ mod gather;
 mod http;
 mod location;
 pub mod record;
+mod trimmer;
 
 use std::sync::Arc;
 
@@ -36,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::{
     config::{Config, GatherConfig},
     gather::{Gatherer, NotStored},
+    trimmer::{TrimConfig, trim},
 };
 use crate::{earnings::Earnings, http::Gateway, record::DriverDecider};
 
@@ -95,6 +98,7 @@ pub async fn serve(
             earnings.follow(&nats, &caught_up, shutdown.clone()),
             nats.keep_clock(shutdown.clone()),
             room.watch(&nats, shutdown.clone()),
+            trimmer::run(&nats, config.trimming, shutdown.clone()),
         )?;
         anyhow::Ok(())
     };

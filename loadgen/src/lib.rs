@@ -1,5 +1,6 @@
 //! A city in one process: phones that drive the services, and what their load measured.
 
+pub mod archive;
 pub mod audit;
 #[cfg(all(unix, feature = "chaos"))]
 pub mod chaos;

@@ -16,5 +16,6 @@ mod offers;
 mod phone;
 mod pings;
 mod room;
+mod trim;
 mod trips;
 mod world;

@@ -19,7 +19,7 @@ use common::{
     testing::{self, TestBroker, eventually},
 };
 use driver::{
-    Config, GatherConfig,
+    Config, GatherConfig, TrimConfig,
     domain::{Driver, DriverCommand, DriverEvent, OfferTerms, Pair},
     record::DriverDecider,
 };
@@ -63,6 +63,7 @@ impl World {
             auth: issuer.config(),
             gathering: GatherConfig::default(),
             room: RoomConfig { store_max_bytes: Some(STORE_MAX_BYTES), ..RoomConfig::default() },
+            trimming: TrimConfig::default(),
             telemetry: TelemetryConfig { log: "warn".into(), log_json: false },
         };
         let mut world = Self {

@@ -63,6 +63,14 @@ pub struct Checked {
     pub violations: u64,
 }
 
+/// What is wrong with these histories, each by itself: for a log of which the rest is elsewhere.
+#[must_use]
+pub fn histories(log: Log) -> Vec<Violation> {
+    let mut found = Vec::new();
+    checks::histories::check(&Evidence { log, ..Evidence::default() }, &mut found);
+    found
+}
+
 impl Verdict {
     /// Audits the evidence.
     #[must_use]

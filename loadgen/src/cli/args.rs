@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use common::telemetry::{self, TelemetryConfig};
 
 use crate::{
+    archive::ArchiveArgs,
     audit::Poison,
     city::CityConfig,
     client::Service,
@@ -30,6 +31,8 @@ pub(super) enum Command {
     /// Make everything fail on purpose, and audit that nothing was lost and nothing doubled.
     #[cfg(all(unix, feature = "chaos"))]
     Chaos(ChaosArgs),
+    /// Look into the archive of trips that have left the log.
+    Archive(ArchiveArgs),
     /// Look at messages that could not be handled, send them back, or discard them.
     Dlq(DlqConfig),
     /// Compare what was charged with what the log says is owed.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::args::{AuditArgs, Command, DemoArgs, PingArgs, ServiceCommand};
 use crate::{
+    archive,
     audit::{Marks, Services, Sources, examine},
     city::streets::Streets,
     demo, dlq, payments, pings,
@@ -69,6 +70,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<bool> {
         Some(Command::Chaos(args)) => {
             args.log.start();
             stoppable(|stop| Box::pin(crate::chaos::run(args.chaos, stop))).await
+        }
+        Some(Command::Archive(args)) => {
+            tokio::task::spawn_blocking(move || archive::run(&args, &mut io::stdout())).await?
         }
         Some(Command::Dlq(config)) => stoppable(|stop| dlq::run_here(config, stop)).await,
         Some(Command::Reconcile(config)) => {

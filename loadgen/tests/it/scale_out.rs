@@ -87,6 +87,7 @@ async fn start_driver(
         auth: issuer.config(),
         gathering: driver::GatherConfig::default(),
         room: RoomConfig::default(),
+        trimming: driver::TrimConfig::default(),
         telemetry: TelemetryConfig { log: "warn".into(), log_json: false },
     };
     let base = format!("http://{}", settings.listen);

@@ -14,7 +14,7 @@ use crate::audit::{
     violation::{History, Violation},
 };
 
-pub(super) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
+pub(in crate::audit) fn check(evidence: &Evidence, found: &mut Vec<Violation>) -> u64 {
     let log = &evidence.log;
     for (trip, entries) in &log.trips {
         check_trip(*trip, entries, found);

@@ -3,7 +3,7 @@
 mod bonds;
 mod causation;
 mod exclusive;
-mod histories;
+pub(super) mod histories;
 mod messages;
 mod money;
 mod nowhere;
