@@ -89,7 +89,9 @@ async fn a_history_without_its_beginning_is_noticed() {
     let (from, trips) = archive().await;
     // What a careless archiver would have written: the last event alone.
     let history = contents(from.path()).unwrap().history(trips[0]).unwrap();
-    let last = history.last().unwrap().clone();
+    let mut last = history.last().unwrap().clone();
+    // It was compared with the event before it, which is not here.
+    last.headers = last.envelope().unwrap().to_headers("test");
     let ack = nats.jetstream.publish_with_headers(last.subject, last.headers, last.payload).await;
     ack.unwrap().await.unwrap();
     let dir = TempDir::new().unwrap();
