@@ -10,8 +10,9 @@ pub const ARMED: &str = "FAILPOINT";
 pub const POISONOUS: &str = "FAILPOINT_POISON";
 /// What a process logs before it dies at the armed place.
 pub const LAST_WORDS: &str = "reached, aborting";
-/// Milliseconds by which this machine's clock is wrong.
-pub const CLOCK_SKEW_MS: &str = "CLOCK_SKEW_MS";
+/// A file that says by how many milliseconds this machine's clock on the wall is wrong, from when on
+/// it says so.
+pub const CLOCK_SKEW_FILE: &str = "CLOCK_SKEW_FILE";
 /// On a message: how its handling ends, `error`, `hang` or `abort`.
 pub const POISON: &str = "failpoint-poison";
 
@@ -123,14 +124,15 @@ pub fn clock_skew_us() -> i64 {
 #[cfg(feature = "failpoints")]
 mod armed {
     use std::{
-        env,
+        env, fs,
+        path::{Path, PathBuf},
         sync::{
             LazyLock,
             atomic::{AtomicU64, Ordering},
         },
     };
 
-    use super::{ARMED, CLOCK_SKEW_MS, HeaderMap, LAST_WORDS, POISON, POISONOUS, Poison};
+    use super::{ARMED, CLOCK_SKEW_FILE, HeaderMap, LAST_WORDS, POISON, POISONOUS, Poison};
 
     struct Armed {
         name: String,
@@ -143,10 +145,8 @@ mod armed {
         Some(Armed { name: name.to_owned(), left: AtomicU64::new(times.parse().ok()?) })
     });
     static IS_POISONOUS: LazyLock<bool> = LazyLock::new(|| env::var_os(POISONOUS).is_some());
-    static SKEW_US: LazyLock<i64> = LazyLock::new(|| {
-        let millis = env::var(CLOCK_SKEW_MS).ok().and_then(|text| text.parse::<i64>().ok());
-        millis.unwrap_or(0).saturating_mul(1000)
-    });
+    static SKEW: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| env::var_os(CLOCK_SKEW_FILE).map(PathBuf::from));
 
     pub(super) fn reach(name: &str) {
         let Some(place) = PLACE.as_ref().filter(|place| place.name == name) else { return };
@@ -169,7 +169,13 @@ mod armed {
     }
 
     pub(super) fn clock_skew_us() -> i64 {
-        *SKEW_US
+        SKEW.as_deref().map_or(0, skew_us)
+    }
+
+    /// What the file says now; nothing is wrong where there is none.
+    pub(super) fn skew_us(file: &Path) -> i64 {
+        let millis = fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i64>().ok());
+        millis.unwrap_or(0).saturating_mul(1000)
     }
 }
 
@@ -200,5 +206,16 @@ mod tests {
         headers.insert(POISON, "abort");
         assert_eq!(poison(&headers), None);
         reach("event_store.stored");
+    }
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn the_clock_is_as_wrong_as_the_file_says_at_that_moment() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("clock");
+        assert_eq!(super::armed::skew_us(&file), 0);
+        for wrong_ms in [300_000, -300_000, 0] {
+            std::fs::write(&file, wrong_ms.to_string()).unwrap();
+            assert_eq!(super::armed::skew_us(&file), wrong_ms * 1000);
+        }
     }
 }

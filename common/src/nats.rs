@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::{VERSION_MIN, Version},
-    clock::{Clock, NotATime, Timestamp},
+    clock::{Clock, NotATime, Timestamp, wall_set_by_us},
     consumer::ConsumerConfig,
     metrics,
     stream::{self, ProvisionError},
@@ -213,11 +213,9 @@ impl Nats {
             }
             let drift_ms = self.clock.drift().as_secs_f64() * 1e3;
             metrics::HLC_DRIFT_MS.with(&metrics::NO_LABELS).set(drift_ms);
-            let offset = Duration::from_micros(self.clock.offset_us().unsigned_abs());
-            let offset_ms = offset.as_secs_f64() * 1e3;
-            let is_ahead = self.clock.offset_us() >= 0;
-            let offset_ms = if is_ahead { offset_ms } else { -offset_ms };
+            let offset_ms = millis(self.clock.offset_us());
             metrics::CLOCK_OFFSET_MS.with(&metrics::NO_LABELS).set(offset_ms);
+            metrics::CLOCK_SET_MS.with(&metrics::NO_LABELS).set(millis(wall_set_by_us()));
         }
         Ok(())
     }
@@ -233,6 +231,11 @@ impl Nats {
 fn is_final(err: &anyhow::Error) -> bool {
     matches!(err.downcast_ref(), Some(ProvisionError::OtherPartitions { .. }))
         || matches!(err.downcast_ref(), Some(NatsError::TooOld { .. }))
+}
+
+fn millis(micros: i64) -> f64 {
+    let millis = Duration::from_micros(micros.unsigned_abs()).as_secs_f64() * 1e3;
+    if micros < 0 { -millis } else { millis }
 }
 
 /// Whether a publish was refused because the subject's last sequence is another one than expected.

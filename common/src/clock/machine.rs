@@ -1,4 +1,5 @@
-//! What this machine counts: the one place that looks at the clock on its wall, and that only once.
+//! What this machine counts: the one place that looks at the clock on its wall, and that only once
+//! for any purpose but to say that it was set.
 
 use std::{sync::LazyLock, time::Instant};
 
@@ -6,6 +7,13 @@ use time::OffsetDateTime;
 
 use super::Timestamp;
 use crate::failpoint;
+
+/// How far the clock on this machine's wall is ahead of what it counts, microseconds: by how much it
+/// was set since the process began. Nothing is decided by it.
+#[must_use]
+pub fn wall_set_by_us() -> i64 {
+    wall().micros().saturating_sub(machine_time().micros())
+}
 
 /// A phone's, or any machine's, own idea of the time: for what is simulated or only displayed. It
 /// goes on steadily from what the wall clock said first, whatever is done to that clock afterwards.

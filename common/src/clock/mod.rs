@@ -7,7 +7,7 @@ mod machine;
 mod offset;
 
 pub use hlc::Hlc;
-pub use machine::machine_time;
+pub use machine::{machine_time, wall_set_by_us};
 
 use std::{
     fmt,

@@ -88,6 +88,11 @@ pub static HLC_REFUSED: Counter =
 /// This machine's clock against the broker's.
 pub static CLOCK_OFFSET_MS: Gauge =
     Gauge::new("clock_offset_ms", "Broker time minus this machine's, milliseconds.");
+/// How far this machine's clock on the wall was set since the process began; it follows the broker's.
+pub static CLOCK_SET_MS: Gauge = Gauge::new(
+    "clock_set_ms",
+    "By how much this machine's clock was set since the process began, milliseconds.",
+);
 
 /// How an append ended, as the label `outcome` of [`APPENDS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    limits,
+    clock, limits,
     poison::{self, Dose},
     proxy::Partition,
     record::Record,
@@ -47,6 +47,7 @@ pub(super) enum Kind {
     ConnectionsReset,
     ClockAhead,
     ClockBehind,
+    ClockJumps,
     PaymentOutage,
     PaymentFlapping,
     CommandsFull,
@@ -60,7 +61,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 24] = [
         Self::ServiceKilled,
         Self::ServiceRestarted,
         Self::ServicePaused,
@@ -74,6 +75,7 @@ impl Kind {
         Self::ConnectionsReset,
         Self::ClockAhead,
         Self::ClockBehind,
+        Self::ClockJumps,
         Self::PaymentOutage,
         Self::PaymentFlapping,
         Self::CommandsFull,
@@ -102,6 +104,7 @@ impl Kind {
             Self::ConnectionsReset => "all connections reset",
             Self::ClockAhead => "clock 5 min ahead",
             Self::ClockBehind => "clock 5 min behind",
+            Self::ClockJumps => "clock jumps 5 min forth and back",
             Self::PaymentOutage => "payment outage",
             Self::PaymentFlapping => "payments flapping",
             Self::CommandsFull => "commands' stream full",
@@ -129,6 +132,7 @@ impl Kind {
                 | Self::ConnectionsReset
                 | Self::ClockAhead
                 | Self::ClockBehind
+                | Self::ClockJumps
         )
     }
 
@@ -158,7 +162,7 @@ impl Kind {
             | Self::CutOffToBroker
             | Self::CutOffFromBroker
             | Self::HalfOpen => CUT_OFF,
-            Self::ClockAhead | Self::ClockBehind => WRONG_CLOCK,
+            Self::ClockAhead | Self::ClockBehind | Self::ClockJumps => WRONG_CLOCK,
             Self::PaymentOutage | Self::PaymentFlapping => OUTAGE,
             Self::CommandsFull | Self::RequestsFull | Self::DiskFull => FULL,
             Self::ServiceKilled
@@ -230,8 +234,11 @@ impl Incident {
                 system.driver.reset();
                 system.rider.reset();
             }
-            Kind::ClockAhead => start_with_clock(node, SKEW_MS).await,
-            Kind::ClockBehind => start_with_clock(node, -SKEW_MS).await,
+            Kind::ClockAhead => start_with_clock(node, SKEW_MS).await?,
+            Kind::ClockBehind => start_with_clock(node, -SKEW_MS).await?,
+            Kind::ClockJumps => {
+                return Ok(clock::jump(node, SKEW_MS).await? && clock::jump(node, -SKEW_MS).await?);
+            }
             Kind::PaymentOutage => {
                 system.set_payments(Faults { outage: true, ..Faults::default() }).await?;
             }
@@ -267,7 +274,8 @@ impl Incident {
             | Kind::CutOffToBroker
             | Kind::CutOffFromBroker
             | Kind::HalfOpen => node.proxy.partition(Partition::None),
-            Kind::ClockAhead | Kind::ClockBehind => start_with_clock(node, 0).await,
+            Kind::ClockAhead | Kind::ClockBehind => start_with_clock(node, 0).await?,
+            Kind::ClockJumps => node.replica.skew(0)?,
             Kind::PaymentOutage | Kind::PaymentFlapping => {
                 system.set_payments(Faults::default()).await?;
             }
@@ -289,8 +297,9 @@ impl Incident {
     }
 }
 
-/// A process learns its clock when it starts.
-async fn start_with_clock(node: &Node, skew_ms: i64) {
-    node.replica.skew(skew_ms);
+/// A process looks at the clock on the wall when it starts.
+async fn start_with_clock(node: &Node, skew_ms: i64) -> anyhow::Result<()> {
+    node.replica.skew(skew_ms)?;
     node.replica.kill().await;
+    Ok(())
 }

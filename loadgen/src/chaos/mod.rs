@@ -4,6 +4,7 @@
 //! stop, and the audit of everything that was promised.
 
 mod broker;
+mod clock;
 mod config;
 mod deaths;
 mod disk;

@@ -45,6 +45,13 @@ pub(super) struct ReplicaPlan {
     pub(super) logs: PathBuf,
 }
 
+impl ReplicaPlan {
+    /// The file that says how wrong its clock is.
+    fn clock(&self) -> PathBuf {
+        self.logs.join(format!("{}.clock", self.name))
+    }
+}
+
 /// Why a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,8 +87,6 @@ pub(super) struct Armed {
 struct Settings {
     /// Taken by the next start.
     armed: Option<Armed>,
-    /// Kept until changed.
-    skew_ms: i64,
 }
 
 /// What became of the processes of a replica.
@@ -179,9 +184,9 @@ impl Replica {
         self.with_settings(|settings| settings.armed = armed);
     }
 
-    /// The processes from the next one on have a clock that is wrong by so much.
-    pub(super) fn skew(&self, skew_ms: i64) {
-        self.with_settings(|settings| settings.skew_ms = skew_ms);
+    /// From now on its machine's clock on the wall is wrong by so much.
+    pub(super) fn skew(&self, skew_ms: i64) -> std::io::Result<()> {
+        std::fs::write(self.plan.clock(), skew_ms.to_string())
     }
 
     fn with_settings(&self, change: impl FnOnce(&mut Settings)) {
@@ -225,14 +230,11 @@ impl Supervisor {
     }
 
     fn start(&self, number: u64) -> anyhow::Result<(Process, Option<Armed>)> {
-        let (armed, skew_ms) = {
-            let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-            (settings.armed.take(), settings.skew_ms)
-        };
+        let armed = self.settings.lock().unwrap_or_else(PoisonError::into_inner).armed.take();
         let mut environment = vec![
             ("RUST_LOG", self.plan.log.clone()),
             (failpoint::POISONOUS, "1".to_owned()),
-            (failpoint::CLOCK_SKEW_MS, skew_ms.to_string()),
+            (failpoint::CLOCK_SKEW_FILE, self.plan.clock().to_string_lossy().into_owned()),
         ];
         if let Some(armed) = &armed {
             environment.push((failpoint::ARMED, format!("{}:{}", armed.name, armed.times)));
