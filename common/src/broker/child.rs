@@ -35,6 +35,8 @@ const GREETING_MAX_BYTES: u64 = 64 << 10;
 pub struct Broker {
     server: PathBuf,
     config: ServerConfig,
+    /// As the running server's configuration has them.
+    launched_on: Ports,
     url: String,
     monitor_url: String,
     running: Option<Running>,
@@ -52,6 +54,7 @@ impl Broker {
         let mut broker = Self {
             server,
             config,
+            launched_on: Ports::default(),
             url: String::new(),
             monitor_url: String::new(),
             running: Some(running),
@@ -80,6 +83,21 @@ impl Broker {
     /// What it may store.
     pub fn max_file_bytes(&self) -> u64 {
         self.config.max_file_bytes
+    }
+
+    /// Writes down what the account may store from now on, for a broker that was started with such a
+    /// limit. It takes that over when it is told to read its configuration again (SIGHUP), or at its
+    /// next start.
+    ///
+    /// # Errors
+    /// When the configuration cannot be written.
+    pub fn limit_account(&mut self, bytes: u64) -> Result<(), BrokerError> {
+        self.config.account_max_file_bytes = Some(bytes);
+        // While it runs it takes over no other ports, not even those that it has.
+        let ports = std::mem::replace(&mut self.config.ports, self.launched_on);
+        let config = self.config.render(&self.store);
+        self.config.ports = ports;
+        self.store.write_config(&config).map(drop)
     }
 
     pub fn store(&self) -> &Path {
@@ -117,6 +135,7 @@ impl Broker {
     pub async fn restart(&mut self) -> Result<(), BrokerError> {
         self.kill().await?;
         let (running, addresses) = launch(&self.server, &self.store, &self.config).await?;
+        self.launched_on = self.config.ports;
         self.running = Some(running);
         self.settle(addresses);
         Ok(())
@@ -148,6 +167,7 @@ fn prepare(options: Options) -> Result<(PathBuf, Store, ServerConfig), BrokerErr
         server_name: options.server_name,
         fsync: options.fsync,
         max_file_bytes,
+        account_max_file_bytes: options.account_max_file_bytes,
         ports: Ports::default(),
     };
     Ok((server, store, config))

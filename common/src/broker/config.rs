@@ -32,6 +32,7 @@ pub(super) struct ServerConfig {
     pub(super) server_name: String,
     pub(super) fsync: Fsync,
     pub(super) max_file_bytes: u64,
+    pub(super) account_max_file_bytes: Option<u64>,
     pub(super) ports: Ports,
 }
 
@@ -59,13 +60,28 @@ impl ServerConfig {
                max_mem: {MEMORY_MAX_BYTES}\n  \
                max_file: {max_file}\n  \
                {sync}\n\
-             }}\n",
+             }}\n\
+             {account}",
             name = Quoted(&self.server_name),
             client = Port(self.ports.client),
             monitor = Port(self.ports.monitor),
             ports = Quoted(&store.ports().to_string_lossy()),
             streams = Quoted(&store.streams().to_string_lossy()),
             max_file = self.max_file_bytes,
+            account = self.account(),
+        )
+    }
+
+    /// An account of its own for whoever connects, so that it has a limit of its own: the broker
+    /// takes over another one while it runs.
+    fn account(&self) -> String {
+        let Some(max_file) = self.account_max_file_bytes else { return String::new() };
+        format!(
+            "accounts {{ RIDES {{\n  \
+               jetstream: {{ max_mem: {MEMORY_MAX_BYTES}, max_file: {max_file} }}\n  \
+               users: [ {{ user: rides, password: rides }} ]\n\
+             }} }}\n\
+             no_auth_user: rides\n"
         )
     }
 }

@@ -29,6 +29,8 @@ pub struct Options {
     pub fsync: Fsync,
     /// JetStream's limit on the disk; without one, what is free now less a reserve.
     pub max_file_bytes: Option<u64>,
+    /// A limit of the account that everybody uses, which [`Broker::limit_account`] changes.
+    pub account_max_file_bytes: Option<u64>,
 }
 
 impl Options {
@@ -39,6 +41,7 @@ impl Options {
             store: None,
             fsync: Fsync::BeforeAck,
             max_file_bytes: None,
+            account_max_file_bytes: None,
         }
     }
 }

@@ -65,6 +65,11 @@ impl Store {
             }
             _ => fs::create_dir_all(&ports).map_err(BrokerError::io("create", &ports))?,
         }
+        self.write_config(config)
+    }
+
+    /// Writes the configuration, and says where it is.
+    pub(super) fn write_config(&self, config: &str) -> Result<PathBuf, BrokerError> {
         let path = self.folder.join("nats-server.conf");
         fs::write(&path, config).map_err(BrokerError::io("write", &path))?;
         Ok(path)

@@ -37,7 +37,30 @@ pub async fn broker() -> TestBroker {
     TestBroker(Broker::start(options).await.unwrap_or_else(|err| no_broker(&err)))
 }
 
+/// As [`broker`], with a limit of its account that the test changes while it runs.
+pub async fn broker_with_account_limit(bytes: u64) -> TestBroker {
+    let environment = Environment::of_process();
+    let options = Options { account_max_file_bytes: Some(bytes), ..Options::new(environment) };
+    TestBroker(Broker::start(options).await.unwrap_or_else(|err| no_broker(&err)))
+}
+
 impl TestBroker {
+    /// From now on its account may store so many bytes.
+    pub async fn limit_account_to(&mut self, nats: &Nats, bytes: u64) {
+        self.limit_account(bytes).unwrap_or_else(|err| no_broker(&err));
+        let pid = self.pid().unwrap_or_else(|| panic!("the broker does not run"));
+        // By the shell: there is no other way to signal a process without a crate for it.
+        let hup = format!("kill -HUP {pid}");
+        let told = std::process::Command::new("/bin/sh").args(["-c", &hup]).status();
+        assert!(told.is_ok_and(|told| told.success()), "the broker is not told");
+        let wanted = i64::try_from(bytes).ok();
+        eventually("the account has its new limit", async || {
+            let account = nats.admin.query_account().await;
+            account.is_ok_and(|account| account.limits.max_storage == wanted)
+        })
+        .await;
+    }
+
     /// A connection of its own, with the client's defaults.
     pub async fn client(&self) -> async_nats::Client {
         async_nats::connect(self.url())

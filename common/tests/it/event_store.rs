@@ -9,7 +9,7 @@ use common::{
     id::{CommandId, EventId, TripId},
     log::{Ack, Append, AppendError, Log, LogError, LogPort, ReadFrom, Stored},
     nats::Nats,
-    stream,
+    room, stream,
     subject::Partitions,
     testing::{self, TestBroker, deadline, eventually_within},
     timer,
@@ -318,6 +318,44 @@ async fn the_sweeper_finds_a_timer_whose_schedule_is_gone() {
     };
     let (swept, ()) = tokio::join!(sweeping, seen);
     swept.unwrap();
+}
+
+#[tokio::test]
+async fn a_timer_that_falls_due_in_a_full_account_is_taken_by_the_sweeper_once() {
+    const DUE_AFTER: Duration = Duration::from_secs(2);
+    let partitions = Partitions::new(1).unwrap();
+    let room = room::limited_bytes(partitions) + (1 << 30);
+    let mut broker = testing::broker_with_account_limit(room).await;
+    let nats = Nats::new(broker.client().await, partitions);
+    nats.prepare().await.unwrap();
+    let store = EventStore::<Counter>::new(&nats);
+    let id = TripId::fresh();
+    let waits = Command::AddAndWait(DUE_AFTER);
+    store.execute(id, CommandId::fresh(), &Cause::default(), &waits).await.unwrap();
+    let due = nats.clock.now().plus(DUE_AFTER);
+    broker.limit_account_to(&nats, 1).await;
+    let refused = store.execute(id, CommandId::fresh(), &Cause::default(), &Command::Add).await;
+    assert!(matches!(refused, Err(ExecuteError::Unavailable(_))), "{refused:?}");
+    // The broker fires within a quarter of a second what it fires at all.
+    let is_missed = async || nats.clock.now() > due.plus(Duration::from_secs(1));
+    eventually_within(deadline::RECOVERY, "the timer is overdue", is_missed).await;
+    broker.limit_account_to(&nats, room).await;
+    assert_eq!(messages(&nats, "trip.due.>").await, 0);
+    assert!(!store.load(id).await.unwrap().state.is_over);
+
+    let shutdown = CancellationToken::new();
+    let sweeping = timer::sweep(&nats, store.clone(), Duration::from_millis(200), shutdown.clone());
+    let again = timer::sweep(&nats, store.clone(), Duration::from_millis(200), shutdown.clone());
+    let seen = async {
+        eventually_within(deadline::RECOVERY, "a sweeper acted", async || {
+            store.load(id).await.is_ok_and(|now| now.state.is_over)
+        })
+        .await;
+        shutdown.cancel();
+    };
+    let (swept, swept_too, ()) = tokio::join!(sweeping, again, seen);
+    swept.and(swept_too).unwrap();
+    assert_eq!(messages(&nats, "trip.event.>").await, 2);
 }
 
 #[tokio::test]

@@ -22,6 +22,10 @@ use super::{process::send, replica::START_AGAIN_AFTER};
 
 /// Orders that may wait; more are never given at a time.
 const ORDERS_MAX: usize = 4;
+/// What all streams with a limit have reserved, and more than a run of hours needs beside it.
+const ACCOUNT_BYTES: u64 = 32 << 30;
+/// With this nothing more fits in, whatever there is.
+const FULL_BYTES: u64 = 1;
 
 #[derive(Debug)]
 enum Order {
@@ -29,6 +33,8 @@ enum Order {
     Restart,
     Pause,
     Resume,
+    /// The account may store so many bytes.
+    Limit(u64),
 }
 
 type Ordered = (Order, oneshot::Sender<()>);
@@ -58,7 +64,11 @@ impl BrokerHost {
         over: CancellationToken,
     ) -> anyhow::Result<Self> {
         let environment = Environment { nats_url: None, ..Environment::of_process() };
-        let options = Options { store: Some(store), ..Options::new(environment) };
+        let options = Options {
+            store: Some(store),
+            account_max_file_bytes: Some(ACCOUNT_BYTES),
+            ..Options::new(environment)
+        };
         let broker = Broker::start(options).await.context("no broker")?;
         let url = broker.url().to_owned();
         let address = url.trim_start_matches("nats://").parse();
@@ -85,6 +95,16 @@ impl BrokerHost {
 
     pub(super) async fn resume(&self) {
         self.order(Order::Resume).await;
+    }
+
+    /// Leaves the account no room: nothing is stored any more, and no timer fires.
+    pub(super) async fn fill(&self) {
+        self.order(Order::Limit(FULL_BYTES)).await;
+    }
+
+    /// Gives it back.
+    pub(super) async fn free(&self) {
+        self.order(Order::Limit(ACCOUNT_BYTES)).await;
     }
 
     async fn order(&self, order: Order) {
@@ -153,6 +173,10 @@ async fn carry_out(broker: &mut Broker, order: &Order, record: &Record) -> anyho
         }
         Order::Pause => send(broker.pid(), Signal::STOP)?,
         Order::Resume => send(broker.pid(), Signal::CONT)?,
+        Order::Limit(bytes) => {
+            broker.limit_account(*bytes)?;
+            send(broker.pid(), Signal::HUP)?;
+        }
     }
     Ok(())
 }

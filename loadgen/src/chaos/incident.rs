@@ -52,6 +52,7 @@ pub(super) enum Kind {
     PaymentFlapping,
     CommandsFull,
     RequestsFull,
+    AccountFull,
     DiskFull,
     PoisonError,
     PoisonHang,
@@ -61,7 +62,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 24] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::ServiceKilled,
         Self::ServiceRestarted,
         Self::ServicePaused,
@@ -80,6 +81,7 @@ impl Kind {
         Self::PaymentFlapping,
         Self::CommandsFull,
         Self::RequestsFull,
+        Self::AccountFull,
         Self::DiskFull,
         Self::PoisonError,
         Self::PoisonHang,
@@ -109,6 +111,7 @@ impl Kind {
             Self::PaymentFlapping => "payments flapping",
             Self::CommandsFull => "commands' stream full",
             Self::RequestsFull => "riders' stream full",
+            Self::AccountFull => "broker's account full",
             Self::DiskFull => "disk full under the outbox",
             Self::PoisonError => "poison: error",
             Self::PoisonHang => "poison: hang",
@@ -164,7 +167,7 @@ impl Kind {
             | Self::HalfOpen => CUT_OFF,
             Self::ClockAhead | Self::ClockBehind | Self::ClockJumps => WRONG_CLOCK,
             Self::PaymentOutage | Self::PaymentFlapping => OUTAGE,
-            Self::CommandsFull | Self::RequestsFull | Self::DiskFull => FULL,
+            Self::CommandsFull | Self::RequestsFull | Self::AccountFull | Self::DiskFull => FULL,
             Self::ServiceKilled
             | Self::ServiceRestarted
             | Self::BrokerKilled
@@ -252,6 +255,7 @@ impl Incident {
             }
             Kind::CommandsFull => limits::fill(&system.nats, limits::COMMANDS).await?,
             Kind::RequestsFull => limits::fill(&system.nats, limits::REQUESTS).await?,
+            Kind::AccountFull => system.broker.fill().await,
             Kind::DiskFull => return system.fill_disk().await,
             Kind::PoisonError
             | Kind::PoisonHang
@@ -281,6 +285,7 @@ impl Incident {
             }
             Kind::CommandsFull => limits::free(&system.nats, limits::COMMANDS).await?,
             Kind::RequestsFull => limits::free(&system.nats, limits::REQUESTS).await?,
+            Kind::AccountFull => system.broker.free().await,
             Kind::DiskFull => system.free_disk().await?,
             Kind::ServiceKilled
             | Kind::ServiceRestarted
