@@ -10,7 +10,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use common::broker::{Broker, Environment, Options};
+use common::{
+    broker::{Broker, Environment, Options},
+    room,
+    subject::Partitions,
+};
 use rustix::process::Signal;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -22,8 +26,8 @@ use super::{process::send, replica::START_AGAIN_AFTER};
 
 /// Orders that may wait; more are never given at a time.
 const ORDERS_MAX: usize = 4;
-/// What all streams with a limit have reserved, and more than a run of hours needs beside it.
-const ACCOUNT_BYTES: u64 = 32 << 30;
+/// What streams without a limit may take beside those with one: more than a run of hours needs.
+const BESIDE_BYTES: u64 = 2 << 30;
 /// With this nothing more fits in, whatever there is.
 const FULL_BYTES: u64 = 1;
 
@@ -66,7 +70,7 @@ impl BrokerHost {
         let environment = Environment { nats_url: None, ..Environment::of_process() };
         let options = Options {
             store: Some(store),
-            account_max_file_bytes: Some(ACCOUNT_BYTES),
+            account_max_file_bytes: Some(account_bytes()),
             ..Options::new(environment)
         };
         let broker = Broker::start(options).await.context("no broker")?;
@@ -104,7 +108,7 @@ impl BrokerHost {
 
     /// Gives it back.
     pub(super) async fn free(&self) {
-        self.order(Order::Limit(ACCOUNT_BYTES)).await;
+        self.order(Order::Limit(account_bytes())).await;
     }
 
     async fn order(&self, order: Order) {
@@ -129,6 +133,11 @@ impl BrokerHost {
     pub(super) fn crashes(&self) -> u64 {
         self.record.crashes.load(Ordering::Relaxed)
     }
+}
+
+/// What the account may store while it is not full.
+fn account_bytes() -> u64 {
+    room::limited_bytes(Partitions::default()).saturating_add(BESIDE_BYTES)
 }
 
 async fn supervise(

@@ -182,6 +182,9 @@ impl Incidents<'_> {
         over: &CancellationToken,
     ) -> anyhow::Result<()> {
         let mut dice = ChaCha8Rng::seed_from_u64(seed);
+        if kinds.is_empty() {
+            return Ok(());
+        }
         loop {
             kinds.shuffle(&mut dice);
             kinds.sort_by_key(|kind| !kind.is_message());
