@@ -21,15 +21,14 @@ async fn who_starts_before_the_broker_is_prepared_when_it_comes() {
     broker.kill().await.unwrap();
     let nats = Nats::connect_lazily(&config(broker.url()), "early").await.unwrap();
     let stop = CancellationToken::new();
-    let preparing = {
-        let (nats, stop) = (nats.clone(), stop.clone());
-        tokio::spawn(async move { nats.prepare_once_there(&stop).await })
+    let coming = async {
+        assert!(nats.prepare().await.is_err());
+        assert!(!nats.is_prepared());
+        broker.restart().await.unwrap();
+        eventually("the broker is prepared", async || nats.is_prepared()).await;
     };
-    assert!(nats.prepare().await.is_err());
-    assert!(!nats.is_prepared());
-    broker.restart().await.unwrap();
-    eventually("the broker is prepared", async || nats.is_prepared()).await;
-    assert!(preparing.await.unwrap().unwrap());
+    let (prepared, ()) = tokio::join!(nats.prepare_once_there(&stop), coming);
+    assert!(prepared.unwrap());
     nats.jetstream.get_stream(common::stream::TRIP).await.unwrap();
 }
 
