@@ -1,6 +1,7 @@
 //! The loops that read durable consumers, and the only place that acknowledges. A handler only
 //! says how it went.
 
+mod answered;
 mod config;
 pub mod dead;
 mod lag;
@@ -11,7 +12,7 @@ mod replay;
 mod share;
 mod verdict;
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -191,7 +192,13 @@ where
     let mut loops = JoinSet::new();
     let partitions = spec.partitions(nats.partitions).map(Source::Partition);
     for source in partitions.chain(spec.replays().map(Source::Replay)) {
-        let reader = Reader { nats: nats.clone(), spec, source, breaker: breaker.clone() };
+        let reader = Reader {
+            nats: nats.clone(),
+            spec,
+            source,
+            breaker: breaker.clone(),
+            answered: Arc::default(),
+        };
         let (handler, shutdown) = (handler.clone(), shutdown.clone());
         loops.spawn(async move { reader.run(shutdown, handler).await });
     }

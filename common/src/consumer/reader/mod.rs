@@ -5,7 +5,7 @@ mod own;
 mod settle;
 mod work;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
     AckKind,
@@ -14,7 +14,7 @@ use async_nats::jetstream::{
 use tokio_util::sync::CancellationToken;
 
 use self::own::Seat;
-use super::{Delivery, Failure, pull::Pull, share::Turn};
+use super::{Delivery, Failure, answered::Answered, pull::Pull, share::Turn};
 use crate::{
     breaker::Breaker,
     nats::Nats,
@@ -41,6 +41,7 @@ pub(super) struct Reader {
     pub(super) spec: ConsumerSpec,
     pub(super) source: Source,
     pub(super) breaker: Option<Breaker>,
+    pub(super) answered: Arc<Answered>,
 }
 
 impl Reader {

@@ -45,9 +45,14 @@ impl Reader {
         }
         let (attempt, handled) = match admit(attempt) {
             Ok(()) => (attempt, self.handle(&message, &case, handler).await),
+            // It was answered, and well. The broker has not heard of it yet, or late.
+            Err(_) if self.answered.has(sequence) => (TRIES_MAX, Ok(())),
             Err(unanswered) => (TRIES_MAX, Err(unanswered)),
         };
         self.count(attempt, &handled);
+        if handled.is_ok() {
+            self.answered.keep(sequence);
+        }
         let judged = verdict(handled, attempt, sequence, self.nats.consuming.retry_first());
         let settled = match judged {
             Verdict::Ack => self.close(&case, attempt).await.map(|()| AckKind::Ack),

@@ -165,6 +165,25 @@ async fn what_was_acknowledged_in_vain_is_delivered_again() {
 }
 
 #[tokio::test]
+async fn what_was_handled_well_is_not_given_up_because_no_ack_arrives() {
+    let cut = cut(1).await;
+    cut.proxy.set(always(Fault::AckDropped));
+    let acks = stream::TRIES_MAX.unsigned_abs() + 2;
+    let tries = delivered(&cut, async |_| {
+        eventually_within(deadline::RECOVERY, "that many acks are lost", async || {
+            cut.proxy.counts().of(Fault::AckDropped) >= acks
+        })
+        .await;
+        cut.proxy.calm();
+        eventually("it is acknowledged", async || nothing_left(&cut).await).await;
+    })
+    .await;
+    assert_eq!(tries, [1, 2, 3, 4, 5]);
+    let letters = cut.direct.admin.get_stream(stream::DLQ).await.unwrap();
+    assert_eq!(letters.cached_info().state.messages, 0);
+}
+
+#[tokio::test]
 async fn a_lost_delivery_comes_again_as_the_second_try() {
     let cut = cut(1).await;
     cut.proxy.set(always(Fault::DeliveryDropped));
