@@ -79,7 +79,13 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let Some(_alone) = alone(&config.store, &shutdown).await? else { return Ok(()) };
     // Rides are accepted while the broker is away, at the start as well.
-    let nats = Nats::connect_lazily(&config.nats, "rider").await?;
+    let nats = match Nats::connect(&config.nats, "rider").await {
+        Ok(nats) => nats,
+        Err(err) => {
+            tracing::warn!(error = %err, "starting without the broker");
+            Nats::connect_lazily(&config.nats, "rider").await?
+        }
+    };
     let Some(store) = open_store(&config.store, &shutdown).await? else { return Ok(()) };
     let (bell, caught_up) = (Bell::default(), CaughtUp::default());
     let backlog = Backlog::new(config.outbox_max);
