@@ -90,11 +90,13 @@ impl Stage {
     ) -> Questions {
         let questions = Questions::default();
         let (asked, client) = (Arc::clone(&questions), self.nats.client.clone());
+        let shutdown = self.shutdown.clone();
         let mut inbox = client.subscribe(subject::QUERY_CANDIDATES).await.unwrap();
         client.flush().await.unwrap();
         self.tasks.spawn(async move {
             let mut waiting = Vec::new();
-            while let Some(message) = inbox.next().await {
+            // A dispatcher that finds nobody asks until it stops: nobody waits for the last answer.
+            while let Some(Some(message)) = shutdown.run_until_cancelled(inbox.next()).await {
                 let question = v1::CandidatesRequest::decode(message.payload).unwrap();
                 let before = asked.lock().unwrap().len();
                 let reply = answer(&question, before).encode_to_vec();
