@@ -89,7 +89,7 @@ pub(super) struct Bars {
 const SHORT: Profile = Profile {
     name: "short",
     quiet: Duration::from_secs(8),
-    storm: Duration::from_secs(110),
+    storm: Duration::from_secs(140),
     trials: 0,
     rides_per_minute: 120.0,
     cars: 200,
