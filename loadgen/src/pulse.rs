@@ -119,6 +119,8 @@ pulse! {
     network_losses,
     /// Times that a phone died and came back.
     deaths,
+    /// Drivers who went offline for a while.
+    breaks,
     /// Batches of pings that were sent twice.
     batches_repeated,
     /// Requests that were sent again after a retryable answer.

@@ -62,8 +62,8 @@ pub(super) struct Profile {
     pub(super) weather: Weather,
     /// Between two deaths of a service, once it has worked off what the last one left.
     pub(super) between_deaths: (Duration, Duration),
-    /// How many more zombies there are in a round of incidents.
-    pub(super) more_zombies: usize,
+    /// How many more zombies there are than other incidents of each kind.
+    pub(super) more_zombies: u64,
     pub(super) bars: Bars,
 }
 
@@ -119,8 +119,8 @@ const LONG: Profile = Profile {
     cars: 2_000,
     on_shift: 150,
     connections: 600,
-    weather: Weather { facts: 0.003, pings: 0.03, views: 0.0002, http: 0.004, http_pings: 0.01 },
-    between_deaths: (Duration::from_secs(3), Duration::from_secs(8)),
+    weather: Weather { facts: 0.003, pings: 0.04, views: 0.0002, http: 0.004, http_pings: 0.01 },
+    between_deaths: (Duration::from_secs(1), Duration::from_secs(4)),
     more_zombies: 2,
     bars: Bars {
         errors: 300_000,

@@ -160,6 +160,9 @@ impl Run {
         let (city, told) = tokio::join!(life, story);
         told?;
         let city = city.context("the city")?;
+        // What is still being tried may yet be given up.
+        let heal = Meter::new(&self.system).await?.measure(Instant::now()).await;
+        say(&format!("the city has gone home: {heal}"));
         self.mend().await?;
         say("waiting until nothing is on its way, then auditing");
         let services = |name: &str| self.system.of(name).map(|node| node.http.clone()).collect();

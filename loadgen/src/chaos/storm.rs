@@ -1,7 +1,7 @@
 //! Faults at volume: while the network drops, doubles, delays and resets at its rates, processes die
 //! at failpoints and by chance, and one incident after the other takes place.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use common::stream;
 use futures_util::future::join_all;
@@ -34,8 +34,8 @@ pub(super) struct Force {
     pub(super) lasts: Duration,
     /// Between two deaths of a service, once it has worked off what the last one left.
     pub(super) between_deaths: (Duration, Duration),
-    /// How many more zombies there are in a round of incidents.
-    pub(super) more_zombies: usize,
+    /// How many more zombies there are than other incidents of each kind.
+    pub(super) more_zombies: u64,
 }
 
 /// How likely each error of the network is, for facts and for pings.
@@ -74,31 +74,37 @@ const EXCHANGES: [Fault; 5] = [
     Fault::AnswerStalled,
     Fault::ConnectionRefused,
 ];
-/// A reset takes all that is on its way with it.
+/// A reset takes all that is on its way with it; what is as frequent as pings would have no connection
+/// for long.
 const RESETS_SHARE: f64 = 0.02;
+const RESETS_SHARE_OF_PINGS: f64 = 0.001;
+/// A partition of pings whose deliveries are lost or late all the time is asked for again all the time.
+/// To its consumer one that comes too late is a lost one that comes twice, so few are lost for good.
+const PINGS_LOST_SHARE: f64 = 0.1;
 
 impl Weather {
     fn on_broker(self) -> Faults {
-        let rates = |rate: f64| {
+        let rates = |rate: f64, resets_share: f64| {
             Rates::each(&FRAMES, rate)
-                .with(Fault::ConnectionReset, rate * RESETS_SHARE)
-                .with(Fault::ConnectionStalled, rate * RESETS_SHARE)
+                .with(Fault::ConnectionReset, rate * resets_share)
+                .with(Fault::ConnectionStalled, rate * resets_share)
         };
+        let facts = rates(self.facts, RESETS_SHARE);
+        let pings = rates(self.pings, RESETS_SHARE_OF_PINGS)
+            .with(Fault::DeliveryDropped, self.pings * PINGS_LOST_SHARE);
         // What has no consumer of its own reads a stream in order and begins anew at every gap.
-        let views = rates(self.facts)
-            .with(Fault::DeliveryDropped, self.views)
-            .with(Fault::DeliveryDoubled, self.views)
-            .with(Fault::DeliveryDelayed, self.views);
-        let mut faults = Faults::new(views);
+        let of_views = |rates: Rates| {
+            rates
+                .with(Fault::DeliveryDropped, self.views)
+                .with(Fault::DeliveryDoubled, self.views)
+                .with(Fault::DeliveryDelayed, self.views)
+        };
+        let mut faults = Faults::new(of_views(facts));
         for spec in stream::CONSUMERS {
-            let rate = if spec.stream == stream::PINGS { self.pings } else { self.facts };
-            faults = faults.of_stream(&format!("{}.{}", spec.stream, spec.name), rates(rate));
+            let rates = if spec.stream == stream::PINGS { pings } else { facts };
+            faults = faults.of_stream(&format!("{}.{}", spec.stream, spec.name), rates);
         }
-        let pings = rates(self.pings)
-            .with(Fault::DeliveryDropped, self.views)
-            .with(Fault::DeliveryDoubled, self.views)
-            .with(Fault::DeliveryDelayed, self.views);
-        faults.of_stream(stream::PINGS, pings)
+        faults.of_stream(stream::PINGS, of_views(pings))
     }
 
     fn on_http(self) -> Faults {
@@ -151,13 +157,12 @@ pub(super) async fn rage(
     let dying = join_all(SERVICES.map(|service| deaths.of(service, dice.random(), &over)));
     let (of_nodes, of_others): (Vec<Kind>, Vec<Kind>) =
         system.kinds().into_iter().partition(|kind| kind.is_of_node());
-    let zombies = std::iter::repeat_n(Kind::ServicePaused, force.more_zombies);
-    let of_nodes = of_nodes.into_iter().chain(zombies).collect();
-    let incidents = Incidents { system, record, pace: &pace, ends };
+    let more_zombies = force.more_zombies;
+    let incidents = Incidents { system, record, pace: &pace, ends, more_zombies };
     let (died, of_nodes, of_others, ()) = tokio::join!(
         dying,
-        incidents.rounds(of_nodes, dice.random(), &over),
-        incidents.rounds(of_others, dice.random(), &over),
+        incidents.follow(of_nodes, dice.random(), &over),
+        incidents.follow(of_others, dice.random(), &over),
         end,
     );
     calm(system);
@@ -170,36 +175,44 @@ struct Incidents<'a> {
     pace: &'a Pace<'a>,
     /// When the storm is over.
     ends: Instant,
+    more_zombies: u64,
 }
 
 impl Incidents<'_> {
-    /// One incident after the other: each kind once, in a new order every round. Messages that cannot
-    /// be handled come first, because they take longest.
-    async fn rounds(
+    /// One incident after the other.
+    async fn follow(
         &self,
         mut kinds: Vec<Kind>,
         seed: u64,
         over: &CancellationToken,
     ) -> anyhow::Result<()> {
         let mut dice = ChaCha8Rng::seed_from_u64(seed);
-        if kinds.is_empty() {
-            return Ok(());
-        }
+        let mut turns = BTreeMap::new();
         loop {
-            kinds.shuffle(&mut dice);
-            kinds.sort_by_key(|kind| !kind.is_message());
-            for kind in &kinds {
-                let pause = tokio::time::sleep(dice.random_range(BETWEEN_INCIDENTS));
-                if over.run_until_cancelled(pause).await.is_none() {
-                    return Ok(());
-                }
-                if kind.is_message() && Instant::now() + POISON_ENDS_BEFORE > self.ends {
-                    continue;
-                }
-                let node = dice.random_range(0..self.system.nodes.len());
-                self.happens(Incident { kind: *kind, node }, over).await?;
+            let pause = tokio::time::sleep(dice.random_range(BETWEEN_INCIDENTS));
+            if over.run_until_cancelled(pause).await.is_none() {
+                return Ok(());
             }
+            kinds.shuffle(&mut dice);
+            let Some(kind) = self.wanted(&kinds, &turns) else { return Ok(()) };
+            *turns.entry(kind).or_default() += 1;
+            let node = dice.random_range(0..self.system.nodes.len());
+            self.happens(Incident { kind, node }, over).await?;
         }
+    }
+
+    /// What took place least often, or had the fewest turns where it does not take place. Messages that
+    /// cannot be handled come before others, because they take longest.
+    fn wanted(&self, kinds: &[Kind], turns: &BTreeMap<Kind, u64>) -> Option<Kind> {
+        let is_late = Instant::now() + POISON_ENDS_BEFORE > self.ends;
+        let happened = self.record.incidents();
+        let times = |kind: &Kind| {
+            let of = |counts: &BTreeMap<Kind, u64>| counts.get(kind).copied().unwrap_or(0);
+            let times = of(&happened).max(of(turns));
+            if *kind == Kind::ServicePaused { times / (1 + self.more_zombies) } else { times }
+        };
+        let kinds = kinds.iter().filter(|kind| !(is_late && kind.is_message()));
+        kinds.min_by_key(|kind| (times(kind), !kind.is_message())).copied()
     }
 
     /// What has begun is brought to its end.

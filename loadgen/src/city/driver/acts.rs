@@ -22,7 +22,8 @@ impl Driver {
         self.plan(Step::Look, ms(15_000));
         let acted = match step {
             Step::Look => self.refresh().await,
-            Step::GoOnline => self.go_online().await,
+            Step::GoOnline => self.set_duty("online").await,
+            Step::TakeBreak => self.take_break().await,
             Step::Cruise => {
                 self.cruise();
                 Ok(())
@@ -72,8 +73,18 @@ impl Driver {
         }
     }
 
-    async fn go_online(&mut self) -> Result<(), GaveUp> {
-        let mut command = Command::post("/v1/driver/status", json!({"duty": "online"}), PATIENCE);
+    async fn take_break(&mut self) -> Result<(), GaveUp> {
+        self.set_duty("offline").await?;
+        if self.situation == Situation::OffDuty {
+            self.phone.pulse().breaks.add();
+            let lunch = self.draw_break();
+            self.plan(Step::GoOnline, lunch);
+        }
+        Ok(())
+    }
+
+    async fn set_duty(&mut self, duty: &str) -> Result<(), GaveUp> {
+        let mut command = Command::post("/v1/driver/status", json!({"duty": duty}), PATIENCE);
         command.method = hyper::Method::PUT;
         let answer = self.phone.command(&command).await?;
         self.show(&answer);

@@ -50,6 +50,7 @@ pub(super) enum Step {
     Look,
     GoOnline,
     Cruise,
+    TakeBreak,
     Accept { offer: Uuid },
     Decline { offer: Uuid },
     Ignore,
@@ -61,6 +62,9 @@ pub(super) enum Step {
     Die,
 }
 
+/// Share of the waits for an offer that end with a break, and of the offers that do.
+const BREAKS: f64 = 0.02;
+const BREAKS_INSTEAD: f64 = 0.01;
 /// Share of the offers that are declined when the pickup is near, and for every minute more.
 const DECLINED_NEAR: f64 = 0.06;
 const DECLINED_PER_MINUTE: f64 = 0.012;
@@ -89,7 +93,13 @@ impl Mind {
         Self { thinks_ms: rng.random_range(800..3500), last_wrong: false }
     }
 
-    /// An offer: accept, decline or ignore it, after so long.
+    /// Nothing to do: drives to another place after a while, or has lunch.
+    pub(super) fn idle(&self, rng: &mut impl Rng) -> (Step, Duration) {
+        let step = if rng.random_bool(BREAKS) { Step::TakeBreak } else { Step::Cruise };
+        (step, ms(rng.random_range(1000..45_000)))
+    }
+
+    /// An offer: accept, decline or ignore it, or have lunch instead, after so long.
     pub(super) fn consider(&self, offer: &Offer, rng: &mut impl Rng) -> (Step, Duration) {
         let minutes = Duration::from_millis(offer.pickup_eta_in_ms).as_secs_f64() / 60.0;
         let declined = (DECLINED_NEAR + DECLINED_PER_MINUTE * minutes).min(DECLINED_MAX);
@@ -101,6 +111,8 @@ impl Mind {
             (Step::Ignore, left)
         } else if die < IGNORED + declined {
             (Step::Decline { offer: id }, thinking)
+        } else if die < IGNORED + declined + BREAKS_INSTEAD {
+            (Step::TakeBreak, thinking)
         } else if rng.random_bool(AT_THE_LAST_MOMENT) {
             let before_or_after = rng.random_range(0..1500);
             (Step::Accept { offer: id }, (left + ms(before_or_after)).saturating_sub(ms(1000)))
@@ -230,6 +242,7 @@ mod tests {
         assert!((850..960).contains(&count(&Step::Accept { offer: id })));
         assert!((10..60).contains(&count(&Step::Ignore)));
         assert!((30..130).contains(&count(&Step::Decline { offer: id })));
+        assert!((1..40).contains(&count(&Step::TakeBreak)));
     }
 
     #[test]

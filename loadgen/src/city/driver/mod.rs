@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const HOURS_BETWEEN_LOSSES: f64 = 10.0;
 const LOSS_S: std::ops::Range<f64> = 30.0..300.0;
 const DEAD_S: std::ops::Range<f64> = 5.0..40.0;
+/// In the city's time.
+const BREAK_MINUTES: std::ops::Range<f64> = 10.0..30.0;
 
 pub(super) struct Driver {
     town: Arc<Town>,
@@ -139,8 +141,8 @@ impl Driver {
             Situation::OffDuty => self.plan(Step::GoOnline, ms(200)),
             Situation::Idle => {
                 self.tracker.car(Car::park);
-                let rest = ms(self.rng.random_range(1000..45_000));
-                self.plan(Step::Cruise, rest);
+                let (step, after) = self.mind.idle(&mut self.rng);
+                self.plan(step, after);
             }
             Situation::Offered { .. } => {
                 if let Some(offer) = &view.offer {
@@ -230,6 +232,11 @@ impl Driver {
         self.situation = Situation::Unknown;
         self.newest = (0, None);
         self.plan(Step::Look, dead);
+    }
+
+    fn draw_break(&mut self) -> Duration {
+        let minutes = self.rng.random_range(BREAK_MINUTES);
+        self.town.scaled(Duration::from_secs_f64(minutes * 60.0))
     }
 
     fn draw_next_loss(&mut self) -> Instant {

@@ -10,6 +10,8 @@ use crate::city::demand::{SHORT_RIDES, Wish};
 /// Share of the riders who change their mind at once, and within what time.
 const FICKLE: f64 = 0.06;
 const FICKLE_WITHIN_MS: u64 = 20_000;
+/// Share of those whose thumb slipped: they cancel in the same breath.
+const SLIPPED: f64 = 0.3;
 /// The others wait so long before they begin to lose patience, and then so much longer on average.
 const PATIENT_S: f64 = 45.0;
 const LOSING_PATIENCE_S: f64 = 400.0;
@@ -39,7 +41,9 @@ pub(super) struct Will {
 impl Will {
     pub(super) fn new(wish: &Wish, rng: &mut impl Rng) -> Self {
         let is_fickle = rng.random_bool(FICKLE);
-        let at_once = Duration::from_millis(rng.random_range(300..FICKLE_WITHIN_MS));
+        let has_slipped = rng.random_bool(SLIPPED);
+        let hesitation = Duration::from_millis(rng.random_range(300..FICKLE_WITHIN_MS));
+        let at_once = if has_slipped { Duration::ZERO } else { hesitation };
         let losing: f64 = Exp1.sample(rng);
         let later = Duration::from_secs_f64(PATIENT_S + losing * LOSING_PATIENCE_S);
         let walk: f64 = Exp1.sample(rng);
