@@ -26,9 +26,13 @@ use crate::{
     report::{Table, grouped},
 };
 
-/// Rows that a run does not go through: they need people at the console, or more patience than a storm
-/// has. The simulation goes through them (`loadgen sim`), with time of its own.
-const NEEDS_MORE_THAN_A_RUN: [&str; 8] = [
+/// Rows that a run need not go through: they need people at the console, more patience than a storm has,
+/// or two messages that pass each other within a millisecond. The simulation goes through them
+/// (`loadgen sim`), with time of its own.
+const NEEDS_MORE_THAN_A_RUN: [&str; 11] = [
+    "Offer: refused, offline",
+    "driver ended the offer: the trip had before",
+    "trip needs the driver no more: free before",
     "given back too often: cancelled",
     "operations unlock: pin unlocked",
     "operations Close: completed",

@@ -48,7 +48,8 @@ const HANDLING_MAX_MS: u64 = 6_000;
 const STORE_MAX_BYTES: u64 = 32 << 30;
 /// Cars are so much faster than life that what people are waited for has to be shorter, too, or no storm
 /// would see the end of it. What the services wait for each other is as in life.
-const TERMS_MS: [(&str, u32); 4] = [
+const TERMS_MS: [(&str, u32); 5] = [
+    ("--match-deadline-ms", 60_000),
     ("--no-show-wait-ms", 20_000),
     ("--pickup-grace-ms", 30_000),
     ("--ride-grace-ms", 60_000),

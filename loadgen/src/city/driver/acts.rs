@@ -14,6 +14,9 @@ use crate::{
     client::{Answer, Command, GaveUp},
 };
 
+/// A kilometre.
+const LOST_BY_DEGREES: f64 = 0.009;
+
 impl Driver {
     /// The time for the next step has come.
     pub(super) async fn act(&mut self) -> Result<(), GaveUp> {
@@ -34,7 +37,10 @@ impl Driver {
                 self.phone.pulse().offers_ignored.add();
                 Ok(())
             }
-            Step::Arrive { trip } => self.trip_command(trip, "arrive", self.position()).await,
+            Step::Arrive { trip, is_lost_among_houses } => {
+                let body = if is_lost_among_houses { self.elsewhere() } else { self.position() };
+                self.trip_command(trip, "arrive", body).await
+            }
             Step::HearPin { trip } => self.hear_pin(trip).await,
             Step::Start { trip, pin } => {
                 self.trip_command(trip, "start", json!({"pin": pin})).await
@@ -174,7 +180,9 @@ impl Driver {
                 self.plan(Step::HearPin { trip }, ms(1000));
             }
             // Stopped a street too early.
-            ("too_far_from_pickup", _) => self.plan(Step::Arrive { trip }, ms(2000)),
+            ("too_far_from_pickup", _) => {
+                self.plan(Step::Arrive { trip, is_lost_among_houses: false }, ms(2000));
+            }
             _ => {
                 self.situation = Situation::Unknown;
                 self.plan(Step::Look, ms(300));
@@ -186,6 +194,13 @@ impl Driver {
     fn position(&self) -> Value {
         let here = self.tracker.car(|car, now| car.at(now).point);
         json!({"position": {"lat": here.lat(), "lng": here.lng()}})
+    }
+
+    /// What a phone says that has lost its way, and whose driver knows better.
+    fn elsewhere(&self) -> Value {
+        let here = self.tracker.car(|car, now| car.at(now).point);
+        let lat = here.lat() + LOST_BY_DEGREES;
+        json!({"position": {"lat": lat, "lng": here.lng()}, "forced": true})
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) enum Step {
     Accept { offer: Uuid },
     Decline { offer: Uuid },
     Ignore,
-    Arrive { trip: Uuid },
+    Arrive { trip: Uuid, is_lost_among_houses: bool },
     HearPin { trip: Uuid },
     Start { trip: Uuid, pin: String },
     Complete { trip: Uuid },
@@ -63,7 +63,7 @@ pub(super) enum Step {
 }
 
 /// Share of the waits for an offer that end with a break, and of the offers that do.
-const BREAKS: f64 = 0.02;
+const BREAKS: f64 = 0.03;
 const BREAKS_INSTEAD: f64 = 0.01;
 /// Share of the offers that are declined when the pickup is near, and for every minute more.
 const DECLINED_NEAR: f64 = 0.06;
@@ -76,6 +76,8 @@ const AT_THE_LAST_MOMENT: f64 = 0.03;
 /// Shares of the ways to a pickup that end with the driver's cancel or the phone's death.
 const GIVEN_BACK: f64 = 0.02;
 const DEATHS: f64 = 0.005;
+/// Share of the arrivals at which the phone believes to be elsewhere, and its driver insists.
+const LOST_AMONG_HOUSES: f64 = 0.01;
 /// Share of the waits at the kerb that end with an emergency.
 const EMERGENCIES: f64 = 0.003;
 const MISTYPED: f64 = 0.06;
@@ -135,7 +137,8 @@ impl Mind {
         } else if die < GIVEN_BACK + DEATHS {
             (Step::Die, part)
         } else {
-            (Step::Arrive { trip }, drive)
+            let is_lost_among_houses = rng.random_bool(LOST_AMONG_HOUSES);
+            (Step::Arrive { trip, is_lost_among_houses }, drive)
         }
     }
 
