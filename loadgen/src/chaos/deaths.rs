@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     incident::Kind,
-    pace::Pace,
+    pace::{Pace, Turn},
     poison,
     record::Record,
     replica::Armed,
@@ -88,7 +88,7 @@ impl Deaths<'_> {
                 let turn = self.pace.turn(service).await;
                 // Whatever happened before it.
                 turn.work_off().await;
-                self.die_at(node, nodes, Armed { name, times }).await?;
+                self.die_at(node, nodes, Armed { name, times }, &turn).await?;
                 turn.work_off().await;
                 anyhow::Ok(())
             };
@@ -115,7 +115,13 @@ impl Deaths<'_> {
         })
     }
 
-    async fn die_at(&self, node: &Node, peers: Vec<&Node>, armed: Armed) -> anyhow::Result<()> {
+    async fn die_at(
+        &self,
+        node: &Node,
+        peers: Vec<&Node>,
+        armed: Armed,
+        turn: &Turn<'_>,
+    ) -> anyhow::Result<()> {
         let name = armed.name;
         let hits = || node.replica.failpoints().get(name).copied().unwrap_or(0);
         let (before, life) = (hits(), node.replica.life());
@@ -125,6 +131,8 @@ impl Deaths<'_> {
         self.record.happened(Kind::ServiceRestarted);
         node.replica.reborn(life).await;
         for (number, patience) in HIT_WITHIN.into_iter().enumerate() {
+            // One that does not know its world yet does not come by, nor could it replace its peers.
+            turn.until_ready(|| hits() > before).await;
             // Whoever works on what leads there hands it over.
             for peer in peers.iter().filter(|_| number > 0) {
                 peer.replica.restart().await;

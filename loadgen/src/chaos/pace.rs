@@ -14,7 +14,10 @@ use crate::client::HttpClient;
 
 /// Services of which a replica may be away at the same time.
 const HURT_MAX: usize = 3;
-/// A service that has not worked off its messages by then may be hurt again.
+/// A service whose replicas are not all ready by then may be hurt again. Long, because whoever kills a
+/// replica while another one still reads what it has to know takes the whole service away.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// One that is ready and has not worked off its messages by then may be hurt again, too.
 const WORKED_OFF_WITHIN: Duration = Duration::from_secs(4);
 /// A look that takes longer finds nothing worked off.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
@@ -62,12 +65,13 @@ impl<'a> Pace<'a> {
         Turn { pace: self, service, _alone: alone, _place: place }
     }
 
+    async fn is_ready(&self, service: &str) -> bool {
+        !self.system.not_ready(&self.http).await.iter().any(|name| name.starts_with(service))
+    }
+
     async fn is_worked_off(&self, service: &str) -> bool {
-        let is_of_it = |name: &String| name.starts_with(service);
-        if self.system.not_ready(&self.http).await.iter().any(is_of_it) {
-            return false;
-        }
-        matches!(heal::lagging(&self.system.nats, service).await, Ok(None))
+        self.is_ready(service).await
+            && matches!(heal::lagging(&self.system.nats, service).await, Ok(None))
     }
 }
 
@@ -75,13 +79,22 @@ impl Turn<'_> {
     /// Ends when all replicas of the service are ready and its consumers have no old messages; or
     /// after a while, because under errors that never stop there may always be one.
     pub(super) async fn work_off(&self) {
-        let asked = Instant::now();
-        while asked.elapsed() < WORKED_OFF_WITHIN {
-            let look = tokio::time::timeout(LOOK_WITHIN, self.pace.is_worked_off(self.service));
-            if look.await.unwrap_or(false) {
-                return;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+        self.until_ready(|| false).await;
+        look_until(WORKED_OFF_WITHIN, || self.pace.is_worked_off(self.service)).await;
+    }
+
+    /// Ends when all replicas of the service are ready, or when this is so before.
+    pub(super) async fn until_ready(&self, or: impl Fn() -> bool) {
+        look_until(READY_WITHIN, async || or() || self.pace.is_ready(self.service).await).await;
+    }
+}
+
+async fn look_until(within: Duration, look: impl AsyncFn() -> bool) {
+    let asked = Instant::now();
+    while asked.elapsed() < within {
+        if tokio::time::timeout(LOOK_WITHIN, look()).await.unwrap_or(false) {
+            return;
         }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -77,10 +77,12 @@ const EXCHANGES: [Fault; 5] = [
 /// A reset takes all that is on its way with it; what is as frequent as pings would have no connection
 /// for long.
 const RESETS_SHARE: f64 = 0.02;
-const RESETS_SHARE_OF_PINGS: f64 = 0.001;
+const RESETS_SHARE_OF_PINGS: f64 = 0.000_2;
 /// A partition of pings whose deliveries are lost or late all the time is asked for again all the time.
 /// To its consumer one that comes too late is a lost one that comes twice, so few are lost for good.
 const PINGS_LOST_SHARE: f64 = 0.1;
+/// A gap in what is read in bulk costs a question, and there are so many more frames.
+const BULK_SHARE: f64 = 0.1;
 
 impl Weather {
     fn on_broker(self) -> Faults {
@@ -93,18 +95,19 @@ impl Weather {
         let pings = rates(self.pings, RESETS_SHARE_OF_PINGS)
             .with(Fault::DeliveryDropped, self.pings * PINGS_LOST_SHARE);
         // What has no consumer of its own reads a stream in order and begins anew at every gap.
-        let of_views = |rates: Rates| {
+        let of_views = |rates: Rates, each: f64| {
             rates
-                .with(Fault::DeliveryDropped, self.views)
-                .with(Fault::DeliveryDoubled, self.views)
-                .with(Fault::DeliveryDelayed, self.views)
+                .with(Fault::DeliveryDropped, each)
+                .with(Fault::DeliveryDoubled, each)
+                .with(Fault::DeliveryDelayed, each)
         };
-        let mut faults = Faults::new(of_views(facts));
+        let mut faults = Faults::new(of_views(facts, self.views));
         for spec in stream::CONSUMERS {
             let rates = if spec.stream == stream::PINGS { pings } else { facts };
             faults = faults.of_stream(&format!("{}.{}", spec.stream, spec.name), rates);
         }
-        faults.of_stream(stream::PINGS, of_views(pings))
+        // A location that starts reads minutes of pings, tens of thousands of frames.
+        faults.of_stream(stream::PINGS, of_views(pings, self.views * BULK_SHARE))
     }
 
     fn on_http(self) -> Faults {
