@@ -88,9 +88,7 @@ impl Deaths<'_> {
                 let turn = self.pace.turn(service).await;
                 // Whatever happened before it.
                 turn.work_off().await;
-                self.die_at(node, nodes, Armed { name, times }, &turn).await?;
-                turn.work_off().await;
-                anyhow::Ok(())
+                self.die_at(node, nodes, Armed { name, times }, &turn).await
             };
             match over.run_until_cancelled(dying).await {
                 Some(died) => died?,
