@@ -4,10 +4,14 @@
 use common::{
     consumer::{self, Delivery, Failure},
     contract::{self, v1},
-    event_store::{Cause, EventStore, ExecuteError},
+    decider::Recorder as _,
+    event_store::{Cause, EventStore, ExecuteError, Loaded},
+    id::{CommandId, DriverId},
     nats::Nats,
-    stream::{DRIVER_COMMANDS, DRIVER_TIMERS},
-    timer,
+    scan::{Scan, ScanSpec},
+    stream::{self, DRIVER_COMMANDS, DRIVER_TIMERS},
+    subject, timer,
+    view::Start,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,10 +26,16 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let commands = {
-        let drivers = drivers.clone();
+        let (nats, drivers) = (nats.clone(), drivers.clone());
         move |delivery: Delivery, _| {
-            let drivers = drivers.clone();
-            async move { command(&drivers, &delivery).await }
+            let (nats, drivers) = (nats.clone(), drivers.clone());
+            async move {
+                if delivery.is_returned {
+                    returned_command(&nats, &drivers, &delivery).await
+                } else {
+                    command(&drivers, &delivery).await
+                }
+            }
         }
     };
     let timers = {
@@ -59,6 +69,43 @@ pub async fn command(drivers: &Drivers, delivery: &Delivery) -> Result<(), Failu
         }
         Err(err) => Err(err.into()),
     }
+}
+
+/// A command that comes back from the dead letters. A driver remembers the last commands only, and
+/// what was put aside may have been carried out long before that: the whole history tells.
+///
+/// # Errors
+/// When the message is malformed or the log cannot be read.
+pub async fn returned_command(
+    nats: &Nats,
+    drivers: &Drivers,
+    delivery: &Delivery,
+) -> Result<(), Failure> {
+    let message: v1::DriverCommand = contract::decode("driver command", &delivery.payload)?;
+    let Addressed { driver, id, .. } = Addressed::try_from(&message)?;
+    if was_carried_out(nats, driver, id).await.map_err(Failure::Transient)? {
+        tracing::info!(driver.id = %driver, command.id = %id, "was carried out before");
+        return Ok(());
+    }
+    command(drivers, delivery).await
+}
+
+async fn was_carried_out(nats: &Nats, driver: DriverId, id: CommandId) -> anyhow::Result<bool> {
+    let spec = ScanSpec {
+        stream: stream::DRIVER,
+        filters: vec![subject::DRIVER.history(nats.partitions, driver.into())],
+        start: Start::After(0),
+        headers_only: false,
+    };
+    let mut scan = Scan::open(nats, spec).await?;
+    while let Some(stored) = scan.next().await? {
+        let recorded = DriverDecider::decode(&stored.payload)?;
+        let then = Loaded::<DriverDecider>::from_recorded(recorded, stored.sequence);
+        if then.made_by(id).is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A timer of a driver.

@@ -100,6 +100,8 @@ pub struct Delivery {
     pub headers: HeaderMap,
     /// Its payload.
     pub payload: Bytes,
+    /// It was given up, perhaps after it had its effect, perhaps long ago, and comes back.
+    pub is_returned: bool,
     patience: Patience,
 }
 
@@ -122,6 +124,7 @@ impl Delivery {
             pending: 0,
             headers,
             payload,
+            is_returned: false,
             patience: Patience::default(),
         }
     }

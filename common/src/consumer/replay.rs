@@ -34,6 +34,7 @@ impl Returned {
             sequence: origin.sequence,
             published: required(headers, dead::STORED_AT)?,
             headers: dead::original_headers(headers),
+            is_returned: true,
             patience: Patience::default(),
             ..seen.clone()
         };

@@ -1,14 +1,19 @@
 //! The lane of commands: delivered twice, interrupted by a crash, raced, or not readable at all.
 
+use async_nats::HeaderMap;
 use common::{
-    consumer::dead,
+    consumer::{Delivery, dead},
     contract::v1::{self, driver_command::Kind},
     event_store::Cause,
     id::CommandId,
     stream,
     testing::eventually,
 };
-use driver::domain::{Driver, DriverCommand, DriverEvent, OfferEnd, Pair};
+use driver::{
+    consumers,
+    domain::{Driver, DriverCommand, DriverEvent, OfferEnd, Pair},
+};
+use prost::Message as _;
 
 use crate::world::{World, offer, pair, release, terms};
 
@@ -124,4 +129,35 @@ async fn a_message_that_is_no_command_is_copied_aside_and_the_lane_goes_on() {
         assert_eq!(copy.headers.get(dead::SUBJECT).unwrap().as_str(), subject);
         assert_eq!(copy.headers.get(dead::ATTEMPTS).unwrap().as_str(), "1");
     }
+}
+
+#[tokio::test]
+async fn a_letter_that_had_its_effect_long_ago_has_no_other_when_it_comes_back() {
+    let world = World::new().await;
+    let (driver, _) = world.online().await;
+    let (id, kind) = (CommandId::fresh(), release(pair()));
+    let payload = v1::DriverCommand {
+        command_id: id.to_vec(),
+        driver_id: driver.to_vec(),
+        kind: Some(kind.clone()),
+    }
+    .encode_to_vec();
+    world.command(driver, id, kind).await;
+    for _ in 0..40 {
+        world.command(driver, CommandId::fresh(), release(pair())).await;
+    }
+    world.all_commands_handled().await;
+    let before = world.load(driver).await;
+    assert!(before.made_by(id).is_none(), "the driver remembers it");
+
+    let subject = world.nats.partitions.driver_command(driver);
+    let now = world.nats.clock.now();
+    let mut letter = Delivery::new(subject, 1, now, HeaderMap::new(), payload.into());
+    letter.is_returned = true;
+    let version = async || world.load(driver).await.version;
+    consumers::returned_command(&world.nats, &world.drivers, &letter).await.unwrap();
+    assert_eq!(version().await, before.version);
+    // Which an ordinary delivery would not have known.
+    consumers::command(&world.drivers, &letter).await.unwrap();
+    assert_eq!(version().await, before.version + 1);
 }

@@ -229,6 +229,7 @@ fn delivery(message: &jetstream::Message) -> Result<Delivery, async_nats::Error>
         pending: info.pending,
         headers: message.headers.clone().unwrap_or_default(),
         payload: message.payload.clone(),
+        is_returned: false,
         patience: Patience::default(),
     })
 }
