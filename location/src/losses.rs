@@ -85,7 +85,11 @@ fn find(city: &City, known_since: Timestamp) -> Vec<(DriverId, Loss)> {
 /// When the command may not be stored.
 pub async fn tell(port: &LogPort, driver: DriverId, loss: &Loss) -> anyhow::Result<()> {
     let silent_s = u32::try_from(loss.silence.as_secs()).unwrap_or(u32::MAX);
-    let mark_lost = v1::MarkLost { silent_s, last_heard_us: loss.silent_since.micros() };
+    let mark_lost = v1::MarkLost {
+        silent_s,
+        last_heard_us: loss.silent_since.micros(),
+        ends_duty: loss.kind == LossKind::Idle,
+    };
     let outgoing = Outgoing {
         driver,
         id: loss.command_id(driver),

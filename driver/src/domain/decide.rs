@@ -17,8 +17,6 @@ pub const OFFER_TIME: Duration = Duration::from_secs(15);
 /// How much later than that an acceptance still counts: it travelled. The timer waits as long, so
 /// that until it fires the answer is yes.
 pub const ACCEPT_GRACE: Duration = Duration::from_secs(1);
-/// How long an idle driver may be silent before duty ends.
-pub const SILENCE_BEFORE_OFFLINE: Duration = Duration::from_secs(300);
 /// Who became idle (by going online, say) less than this ago is not sent home for a silence that
 /// was mostly before it.
 pub const IDLE_BEFORE_OFFLINE: Duration = Duration::from_secs(60);
@@ -38,7 +36,9 @@ pub fn decide(driver: &Driver, command: &DriverCommand, now: Timestamp) -> Decis
         DriverCommand::Accept { offer } => accept(driver, *offer, now),
         DriverCommand::Decline { offer, reason } => decline(driver, *offer, reason),
         DriverCommand::Release { pair, why } => Ok(release(driver, *pair, why)),
-        DriverCommand::MarkLost { silent_s } => Ok(mark_lost(driver, *silent_s, now)),
+        DriverCommand::MarkLost { silent_s, ends_duty } => {
+            Ok(mark_lost(driver, *silent_s, *ends_duty, now))
+        }
         DriverCommand::LapseOffer => Ok(lapse(driver, now)),
     }
 }
@@ -158,15 +158,20 @@ fn release(driver: &Driver, pair: Pair, why: &str) -> Option<DriverEvent> {
     }
 }
 
-fn mark_lost(driver: &Driver, silent_s: u32, now: Timestamp) -> Option<DriverEvent> {
+/// How long is too long only `location` can say: the silence is measured in its partition's time.
+fn mark_lost(
+    driver: &Driver,
+    silent_s: u32,
+    ends_duty: bool,
+    now: Timestamp,
+) -> Option<DriverEvent> {
     match &driver.duty {
         Duty::Online(Engagement::Offered(offered)) => {
             Some(DriverEvent::Lost { pair: offered.pair, silent_s })
         }
         Duty::Online(Engagement::Idle { since }) => {
-            let is_silent = u64::from(silent_s) >= SILENCE_BEFORE_OFFLINE.as_secs()
-                && now.since(*since) >= IDLE_BEFORE_OFFLINE;
-            is_silent.then(|| went_offline(driver, true))
+            let has_idled = now.since(*since) >= IDLE_BEFORE_OFFLINE;
+            (ends_duty && has_idled).then(|| went_offline(driver, true))
         }
         // A phone in a tunnel is still on its trip; the trip has watchdogs of its own.
         Duty::Online(Engagement::Engaged(_)) | Duty::Finishing(_) | Duty::Offline => None,

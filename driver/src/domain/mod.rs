@@ -12,7 +12,7 @@ use common::{
     money::Money,
 };
 
-pub use decide::{ACCEPT_GRACE, IDLE_BEFORE_OFFLINE, OFFER_TIME, SILENCE_BEFORE_OFFLINE, decide};
+pub use decide::{ACCEPT_GRACE, IDLE_BEFORE_OFFLINE, OFFER_TIME, decide};
 pub use state::{
     CLOSED_OFFERS_MAX, ClosedOffer, ClosedOffers, Driver, Duty, Engaged, Engagement, Offered,
     evolve,
@@ -69,8 +69,8 @@ pub enum DriverCommand {
     Decline { offer: OfferId, reason: String },
     /// The saga sets the driver free of a trip.
     Release { pair: Pair, why: String },
-    /// `location` has not heard the phone for so long.
-    MarkLost { silent_s: u32 },
+    /// `location` has not heard the phone for so long; too long even for an idle driver, or not.
+    MarkLost { silent_s: u32, ends_duty: bool },
     /// The time to answer an offer is over.
     LapseOffer,
 }

@@ -160,7 +160,9 @@ impl TryFrom<&v1::DriverCommand> for Addressed {
                 pair: wire::pair(&release.trip_id, &release.offer_id)?,
                 why: release.why.clone(),
             },
-            Kind::MarkLost(lost) => DriverCommand::MarkLost { silent_s: lost.silent_s },
+            Kind::MarkLost(lost) => {
+                DriverCommand::MarkLost { silent_s: lost.silent_s, ends_duty: lost.ends_duty }
+            }
         };
         Ok(Self {
             driver: contract::id("driver_id", &message.driver_id)?,

@@ -22,7 +22,10 @@ fn every_command(held: Pair) -> Vec<(&'static str, Kind)> {
     vec![
         ("an offer to a busy driver", offer(pair())),
         ("a release before its offer", release(pair())),
-        ("a silent phone", Kind::MarkLost(v1::MarkLost { silent_s: 61, last_heard_us: 1 })),
+        (
+            "a silent phone",
+            Kind::MarkLost(v1::MarkLost { silent_s: 61, last_heard_us: 1, ends_duty: false }),
+        ),
         ("an offer to an idle driver", offer(held)),
         ("a release", release(held)),
     ]

@@ -170,7 +170,7 @@ async fn nobody_goes_offline_on_a_trip_but_may_finish() {
 async fn a_silent_phone_loses_its_offer() {
     let world = World::new().await;
     let (driver, _, pair) = world.offered().await;
-    let lost = common::contract::v1::MarkLost { silent_s: 61, last_heard_us: 1 };
+    let lost = common::contract::v1::MarkLost { silent_s: 61, last_heard_us: 1, ends_duty: false };
     let kind = common::contract::v1::driver_command::Kind::MarkLost(lost);
     world.command(driver, CommandId::fresh(), kind).await;
     let loaded = world.eventually("lost", driver, has_no_offer).await;

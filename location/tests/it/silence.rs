@@ -48,9 +48,9 @@ async fn a_silent_driver_is_told_lost_once_a_silence() {
     let trip = v1::engagement::Engaged::default();
     town.does(engaged, v1::engagement::Kind::Engaged(trip)).await;
     let lost = eventually("the offer ends", async || told(&town, offered).await).await;
-    assert!(lost.silent_s >= 1 && lost.last_heard_us > 0, "{lost:?}");
+    assert!(lost.silent_s >= 1 && lost.last_heard_us > 0 && !lost.ends_duty, "{lost:?}");
     let lost = eventually("idle duty ends", async || told(&town, idle).await).await;
-    assert!(lost.silent_s >= 2, "{lost:?}");
+    assert!(lost.silent_s >= 2 && lost.ends_duty, "{lost:?}");
     assert_eq!(town.position(idle).await.liveness(), v1::Liveness::Lost);
     assert_eq!(commands(&town).await, 2);
     // Another falls silent; by then the first have been looked at several times more.

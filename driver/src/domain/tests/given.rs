@@ -73,7 +73,10 @@ pub(super) fn release(number: u128) -> DriverCommand {
     DriverCommand::Release { pair: pair(number), why: "completed".into() }
 }
 pub(super) fn silent_for(silent_s: u32) -> DriverCommand {
-    DriverCommand::MarkLost { silent_s }
+    DriverCommand::MarkLost { silent_s, ends_duty: false }
+}
+pub(super) fn silent_for_too_long() -> DriverCommand {
+    DriverCommand::MarkLost { silent_s: 300, ends_duty: true }
 }
 
 pub(super) struct Given(pub(super) Driver, pub(super) Timestamp);

@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::given::{
     START, accept, accepted, decline, declined, given, lapsed, offer, offered, online, pair,
-    refused, release, released, silent_for, went_offline,
+    refused, release, released, silent_for, silent_for_too_long, went_offline,
 };
 use crate::domain::{
     CLOSED_OFFERS_MAX, Driver, DriverCommand, DriverEvent, OfferEnd, decide, evolve,
@@ -28,6 +28,7 @@ fn any_command() -> impl Strategy<Value = DriverCommand> {
         number.clone().prop_map(decline),
         number.prop_map(release),
         (0..600_u32).prop_map(silent_for),
+        Just(silent_for_too_long()),
     ]
 }
 

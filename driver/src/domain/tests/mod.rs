@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use self::given::{
     FIRST, SECOND, START, accept, accepted, decline, declined, given, is_idle, lapsed, offer,
-    offered, online, pair, refused, release, released, silent_for, went_offline,
+    offered, online, pair, refused, release, released, silent_for, silent_for_too_long,
+    went_offline,
 };
 use super::{
     ACCEPT_GRACE, CLOSED_OFFERS_MAX, Driver, DriverCommand, DriverEvent, Duty, OFFER_TIME,
@@ -238,22 +239,22 @@ fn a_lost_driver_loses_the_offer_and_stays_online() {
 }
 
 #[test]
-fn five_silent_minutes_end_an_idle_duty() {
+fn a_silence_that_is_too_long_ends_an_idle_duty() {
     let hour = Duration::from_secs(3600);
-    given(&[online()]).after(hour).when(silent_for(299)).then_nothing();
+    given(&[online()]).after(hour).when(silent_for(9000)).then_nothing();
     given(&[online()])
         .after(hour)
-        .when(silent_for(300))
+        .when(silent_for_too_long())
         .then(DriverEvent::WentOffline { silent: true, ended: None });
-    given(&[]).when(silent_for(300)).then_nothing();
+    given(&[]).when(silent_for_too_long()).then_nothing();
 }
 
 #[test]
 fn who_has_just_gone_online_is_not_sent_home_for_the_silence_before() {
-    given(&[online()]).after(Duration::from_secs(10)).when(silent_for(4000)).then_nothing();
+    given(&[online()]).after(Duration::from_secs(10)).when(silent_for_too_long()).then_nothing();
 }
 
 #[test]
 fn silence_never_ends_a_trip() {
-    given(&[online(), offered(FIRST), accepted(FIRST)]).when(silent_for(9000)).then_nothing();
+    given(&[online(), offered(FIRST), accepted(FIRST)]).when(silent_for_too_long()).then_nothing();
 }
