@@ -121,7 +121,7 @@ const LONG: Profile = Profile {
     connections: 600,
     weather: Weather { facts: 0.003, pings: 0.04, views: 0.0002, http: 0.004, http_pings: 0.01 },
     between_deaths: (Duration::from_millis(200), Duration::from_millis(1_000)),
-    more_zombies: 2,
+    more_zombies: 1,
     bars: Bars {
         errors: 300_000,
         errors_each: 30_000,

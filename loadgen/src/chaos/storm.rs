@@ -1,7 +1,11 @@
 //! Faults at volume: while the network drops, doubles, delays and resets at its rates, processes die
 //! at failpoints and by chance, and one incident after the other takes place.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use common::stream;
 use futures_util::future::join_all;
@@ -23,6 +27,11 @@ const SERVICES: [&str; 4] = ["trip", "driver", "rider", "location"];
 /// Between two incidents.
 const BETWEEN_INCIDENTS: std::ops::Range<Duration> =
     Duration::from_millis(200)..Duration::from_millis(1_500);
+/// Incidents of nodes at the same time, most of which wait for their turn: one alone would be passed
+/// over by all that die.
+const NODE_INCIDENTS: usize = 3;
+/// So many turns count as one where the fault does not take place, because its target dies meanwhile.
+const TURNS_IN_VAIN: u64 = 3;
 /// Messages that cannot be handled hold up their lane for so long until they are given up. What is put
 /// into it later would outlast the storm, and its heal time would be the poison's own.
 const POISON_ENDS_BEFORE: Duration = Duration::from_secs(60);
@@ -161,15 +170,14 @@ pub(super) async fn rage(
     let (of_nodes, of_others): (Vec<Kind>, Vec<Kind>) =
         system.kinds().into_iter().partition(|kind| kind.is_of_node());
     let more_zombies = force.more_zombies;
-    let incidents = Incidents { system, record, pace: &pace, ends, more_zombies };
-    let (died, of_nodes, of_others, ()) = tokio::join!(
-        dying,
-        incidents.follow(of_nodes, dice.random(), &over),
-        incidents.follow(of_others, dice.random(), &over),
-        end,
-    );
+    let turns = Mutex::default();
+    let incidents = Incidents { system, record, pace: &pace, ends, more_zombies, turns };
+    let of_nodes =
+        join_all((0..NODE_INCIDENTS).map(|_| incidents.follow(&of_nodes, dice.random(), &over)));
+    let (died, of_nodes, of_others, ()) =
+        tokio::join!(dying, of_nodes, incidents.follow(&of_others, dice.random(), &over), end);
     calm(system);
-    died.into_iter().chain([of_nodes, of_others]).collect()
+    died.into_iter().chain(of_nodes).chain([of_others]).collect()
 }
 
 struct Incidents<'a> {
@@ -179,43 +187,47 @@ struct Incidents<'a> {
     /// When the storm is over.
     ends: Instant,
     more_zombies: u64,
+    /// Those that had a turn, whether they took place or not.
+    turns: Mutex<BTreeMap<Kind, u64>>,
 }
 
 impl Incidents<'_> {
     /// One incident after the other.
     async fn follow(
         &self,
-        mut kinds: Vec<Kind>,
+        kinds: &[Kind],
         seed: u64,
         over: &CancellationToken,
     ) -> anyhow::Result<()> {
         let mut dice = ChaCha8Rng::seed_from_u64(seed);
-        let mut turns = BTreeMap::new();
         loop {
             let pause = tokio::time::sleep(dice.random_range(BETWEEN_INCIDENTS));
             if over.run_until_cancelled(pause).await.is_none() {
                 return Ok(());
             }
-            kinds.shuffle(&mut dice);
-            let Some(kind) = self.wanted(&kinds, &turns) else { return Ok(()) };
-            *turns.entry(kind).or_default() += 1;
+            let Some(kind) = self.next(kinds, &mut dice) else { return Ok(()) };
             let node = dice.random_range(0..self.system.nodes.len());
             self.happens(Incident { kind, node }, over).await?;
         }
     }
 
-    /// What took place least often, or had the fewest turns where it does not take place. Messages that
-    /// cannot be handled come before others, because they take longest.
-    fn wanted(&self, kinds: &[Kind], turns: &BTreeMap<Kind, u64>) -> Option<Kind> {
+    /// What took place least often, or was tried least where trying is in vain. Messages that cannot be handled come
+    /// before others, because they take longest.
+    fn next(&self, kinds: &[Kind], dice: &mut ChaCha8Rng) -> Option<Kind> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let is_late = Instant::now() + POISON_ENDS_BEFORE > self.ends;
         let happened = self.record.incidents();
         let times = |kind: &Kind| {
             let of = |counts: &BTreeMap<Kind, u64>| counts.get(kind).copied().unwrap_or(0);
-            let times = of(&happened).max(of(turns));
+            let times = of(&happened).max(of(&turns).div_ceil(TURNS_IN_VAIN));
             if *kind == Kind::ServicePaused { times / (1 + self.more_zombies) } else { times }
         };
-        let kinds = kinds.iter().filter(|kind| !(is_late && kind.is_message()));
-        kinds.min_by_key(|kind| (times(kind), !kind.is_message())).copied()
+        let mut kinds = kinds.to_vec();
+        kinds.retain(|kind| !(is_late && kind.is_message()));
+        kinds.shuffle(dice);
+        let next = kinds.into_iter().min_by_key(|kind| (times(kind), !kind.is_message()))?;
+        *turns.entry(next).or_default() += 1;
+        Some(next)
     }
 
     /// What has begun is brought to its end.
