@@ -16,6 +16,7 @@ use async_nats::{
     },
 };
 use serde::Deserialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -93,6 +94,7 @@ pub struct Nats {
     /// How patient consumers are.
     pub consuming: ConsumerConfig,
     is_prepared: Arc<AtomicBool>,
+    connections: watch::Receiver<u64>,
 }
 
 impl Nats {
@@ -113,11 +115,17 @@ impl Nats {
     }
 
     async fn connect_with(config: &NatsConfig, options: ConnectOptions) -> Result<Self, NatsError> {
+        let (connected, connections) = watch::channel(0);
         let client = options
+            .event_callback(move |event| {
+                note(&event, &connected);
+                std::future::ready(())
+            })
             .connect(config.nats_url.as_str())
             .await
             .map_err(|source| NatsError::Connect { url: config.nats_url.clone(), source })?;
-        Ok(Self { consuming: config.consuming, ..Self::new(client, config.partitions) })
+        let consuming = config.consuming;
+        Ok(Self { consuming, connections, ..Self::new(client, config.partitions) })
     }
 
     /// On a client that is connected already.
@@ -132,6 +140,7 @@ impl Nats {
             partitions,
             client,
             is_prepared: Arc::default(),
+            connections: watch::channel(0).1,
         }
     }
 
@@ -168,6 +177,13 @@ impl Nats {
             shutdown.run_until_cancelled(tokio::time::sleep(PREPARE_AGAIN)).await;
         }
         Ok(self.is_prepared())
+    }
+
+    /// How often this client was connected, for those who ask anew for what the broker forgot.
+    pub(crate) fn connections(&self) -> watch::Receiver<u64> {
+        let mut connections = self.connections.clone();
+        connections.mark_unchanged();
+        connections
     }
 
     /// Whether streams and consumers are there, and broker time is known.
@@ -251,21 +267,23 @@ pub fn is_wrong_sequence(err: &PublishError) -> bool {
 }
 
 fn options(name: &str) -> ConnectOptions {
-    ConnectOptions::new()
-        .name(name)
-        .ping_interval(Duration::from_secs(5))
-        .reconnect_delay_callback(|attempts| {
+    ConnectOptions::new().name(name).ping_interval(Duration::from_secs(5)).reconnect_delay_callback(
+        |attempts| {
             let exponent = u32::try_from(attempts.min(10)).unwrap_or(10);
             Duration::from_millis(10).saturating_mul(1 << exponent).min(RECONNECT_MAX)
-        })
-        .event_callback(|event| async move {
-            match event {
-                Event::Connected | Event::Draining | Event::Closed => {
-                    tracing::debug!(%event, "broker connection");
-                }
-                // A forbidden publish looks like a time-out to its caller; only this tells why.
-                Event::ServerError(err) => tracing::error!(error = %err, "the broker refused"),
-                other => tracing::warn!(event = %other, "broker connection"),
-            }
-        })
+        },
+    )
+}
+
+fn note(event: &Event, connected: &watch::Sender<u64>) {
+    match event {
+        Event::Connected => {
+            tracing::debug!(%event, "broker connection");
+            connected.send_modify(|times| *times += 1);
+        }
+        Event::Draining | Event::Closed => tracing::debug!(%event, "broker connection"),
+        // A forbidden publish looks like a time-out to its caller; only this tells why.
+        Event::ServerError(err) => tracing::error!(error = %err, "the broker refused"),
+        other => tracing::warn!(event = %other, "broker connection"),
+    }
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use async_nats::{HeaderMap, StatusCode, Subscriber, header::NATS_PIN_ID, jetstream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Serialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     nats::Nats,
@@ -25,6 +28,8 @@ pub(super) struct Pin(String);
 pub(super) enum Broken {
     #[error("no heartbeat")]
     Silent,
+    #[error("the connection is another one")]
+    Reconnected,
     #[error("the connection is closed")]
     Closed,
     #[error("refused with {0}: {1}")]
@@ -54,6 +59,7 @@ pub(super) struct Pull {
     asked: usize,
     /// Silence is no heartbeat any more.
     until: Option<Instant>,
+    connections: watch::Receiver<u64>,
 }
 
 impl Pull {
@@ -61,7 +67,8 @@ impl Pull {
         let inbox = nats.client.new_inbox();
         let given = nats.client.subscribe(inbox.clone()).await.map_err(async_nats::Error::from)?;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}");
-        Ok(Self { nats: nats.clone(), subject, inbox, given, asked: 0, until: None })
+        let connections = nats.connections();
+        Ok(Self { nats: nats.clone(), subject, inbox, given, asked: 0, until: None, connections })
     }
 
     /// The next message, with `batch` of them on their way. Nothing is lost if it is not waited for,
@@ -76,8 +83,13 @@ impl Pull {
                 self.ask(batch, pin.as_ref()).await?;
             }
             let until = *self.until.get_or_insert_with(|| Instant::now() + 2 * heartbeat());
-            let given = timeout_at(until, self.given.next()).await.map_err(|_| Broken::Silent)?;
-            let message = given.ok_or(Broken::Closed)?;
+            let given = tokio::select! {
+                biased;
+                // The broker forgot what was asked for on the old connection, and who owns what.
+                () = changed(&mut self.connections) => return Err(Broken::Reconnected),
+                given = timeout_at(until, self.given.next()) => given,
+            };
+            let message = given.map_err(|_| Broken::Silent)?.ok_or(Broken::Closed)?;
             self.until = None;
             match message.status.unwrap_or(StatusCode::OK) {
                 StatusCode::OK => {
@@ -133,6 +145,13 @@ impl Pull {
             }
         }
         left
+    }
+}
+
+/// Never ends for a client that nobody hears of.
+async fn changed(connections: &mut watch::Receiver<u64>) {
+    if connections.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
