@@ -54,9 +54,10 @@ pub(crate) async fn run(
             let (nats, city) = reader.clone();
             async move {
                 if is_take_over(&city, &delivery, partition) {
-                    let caught_up = catch_up(&nats, &city, &delivery, partition).await;
+                    let caught_up = catch_up(&nats, &city, delivery.sequence, partition).await;
                     caught_up.map_err(consumer::Failure::Transient)?;
                 }
+                expect_next(&city, &delivery, partition);
                 Ok(read(&city, &delivery, partition)?)
             }
         });
@@ -85,31 +86,21 @@ fn read(
 }
 
 /// Whether others may have been given messages of this partition since the last one that came here.
+/// Until the next one is expected it is so again: a take-over that fails or is broken off is none.
 fn is_take_over(city: &City, delivery: &Delivery, partition: u32) -> bool {
     let Some(mut reading) = city.reading(partition) else { return false };
-    let expected = reading.next_delivery.replace(delivery.delivered.saturating_add(1));
-    expected != Some(delivery.delivered)
+    reading.next_delivery.take() != Some(delivery.delivered)
+}
+
+fn expect_next(city: &City, delivery: &Delivery, partition: u32) {
+    if let Some(mut reading) = city.reading(partition) {
+        reading.next_delivery = Some(delivery.delivered.saturating_add(1));
+    }
 }
 
 /// Takes a partition over from whoever read it: first what they stored, then what they counted
 /// since, which only the stream has.
-async fn catch_up(
-    nats: &Nats,
-    city: &City,
-    delivery: &Delivery,
-    partition: u32,
-) -> anyhow::Result<()> {
-    let caught_up = read_up_to(nats, city, delivery.sequence, partition).await;
-    if caught_up.is_err()
-        && let Some(mut reading) = city.reading(partition)
-    {
-        // Not yet: the next try is the take-over.
-        reading.next_delivery = None;
-    }
-    caught_up
-}
-
-async fn read_up_to(nats: &Nats, city: &City, end: u64, partition: u32) -> anyhow::Result<()> {
+async fn catch_up(nats: &Nats, city: &City, end: u64, partition: u32) -> anyhow::Result<()> {
     checkpoint::take_over(nats, city, partition).await?;
     let stream = nats.jetstream.get_stream_no_info(PINGS).await?;
     let subject = subject::ping(partition);
