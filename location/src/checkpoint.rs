@@ -18,7 +18,7 @@ use futures_util::future::try_join_all;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::{city::City, tally::Tally};
+use crate::{city::City, domain::frames::FrameId, tally::Tally};
 
 /// Pause before what was counted before is asked for again.
 const RESTORE_AGAIN: Duration = Duration::from_millis(200);
@@ -89,14 +89,15 @@ pub(crate) async fn run(
 }
 
 /// What was stored last of each partition: newest frame, pings, malformed frames.
-pub(crate) type Stored = HashMap<u32, (u64, u64, u64)>;
+pub(crate) type Stored = HashMap<u32, (FrameId, u64, u64)>;
 
-/// Stores the counts of every partition that has something new. What fails is stored the next time.
+/// Stores the counts of every partition that has something new, while the past is still being read,
+/// too: who dies meanwhile need not begin again. What fails is stored the next time.
 pub(crate) async fn store(nats: &Nats, city: &City, stored: &mut Stored) {
     for partition in city.partitions.all() {
         let reading = city.reading(partition);
         let known = reading.map(|reading| (reading.tally.clone(), reading.checkpoint));
-        let Some((tally, checkpoint)) = known.filter(|_| city.is_replayed()) else { continue };
+        let Some((tally, checkpoint)) = known else { continue };
         let mark = (tally.frames.newest(), tally.counts.total(), tally.malformed_frames);
         if stored.get(&partition).copied().unwrap_or_default() == mark {
             continue;

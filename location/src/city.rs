@@ -67,7 +67,7 @@ pub(crate) struct Reading {
     tracks: HashMap<DriverId, Track>,
     pub(crate) tally: Tally,
     /// The newest frame that was read, counted or not.
-    newest: u64,
+    newest: FrameId,
     /// The checkpoint that this process knows: its sequence in the stream `LOCATION`.
     pub(crate) checkpoint: u64,
     /// Which delivery comes next if nobody else gets one.
@@ -235,7 +235,7 @@ impl City {
         }
         let read = match batches {
             Ok(batches) => {
-                let counts = self.apply(&mut reading, frame.sequence, &batches);
+                let counts = self.apply(&mut reading, frame.id(), &batches);
                 reading.tally.counts += counts;
                 Ok(())
             }
@@ -254,10 +254,10 @@ impl City {
     pub(crate) fn replay(&self, frame: &Frame<'_>) {
         let Ok(batches) = self.decode(frame) else { return };
         let Some(mut reading) = self.reading(frame.partition) else { return };
-        if frame.sequence <= reading.newest {
+        if frame.id() <= reading.newest {
             return;
         }
-        let counts = self.apply(&mut reading, frame.sequence, &batches);
+        let counts = self.apply(&mut reading, frame.id(), &batches);
         if reading.tally.frames.take(frame.id()) {
             reading.tally.counts += counts;
         }
@@ -279,8 +279,8 @@ impl City {
         }
     }
 
-    fn apply(&self, reading: &mut Reading, sequence: u64, batches: &[PingBatch]) -> Counts {
-        reading.newest = reading.newest.max(sequence);
+    fn apply(&self, reading: &mut Reading, frame: FrameId, batches: &[PingBatch]) -> Counts {
+        reading.newest = reading.newest.max(frame);
         let mut sum = Counts::default();
         for batch in batches {
             let track = reading.tracks.entry(batch.driver).or_default();
@@ -309,7 +309,7 @@ impl Reading {
     }
 
     /// The newest frame that was read.
-    pub(crate) fn newest(&self) -> u64 {
+    pub(crate) fn newest(&self) -> FrameId {
         self.newest.max(self.tally.frames.newest())
     }
 

@@ -1,6 +1,6 @@
 //! Reading pings: the recent past first, then what comes; and up to when each partition was read.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
     consumer::PullConsumer,
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     checkpoint,
     city::{City, Frame},
+    domain::frames::FrameId,
 };
 
 /// Whoever was heard within this time is known after a start.
@@ -104,18 +105,47 @@ async fn catch_up(nats: &Nats, city: &City, end: u64, partition: u32) -> anyhow:
     checkpoint::take_over(nats, city, partition).await?;
     let stream = nats.jetstream.get_stream_no_info(PINGS).await?;
     let subject = subject::ping(partition);
-    let mut next = city.reading(partition).map_or(0, |reading| reading.newest()) + 1;
-    for _ in 0..FRAMES_ONE_BY_ONE {
-        if next >= end {
+    let newest = city.reading(partition).map(|reading| reading.newest()).unwrap_or_default();
+    let is_kept = newest == FrameId::default()
+        || stored_at(&stream, newest.sequence).await? == Some(newest.stored_at);
+    let start = if is_kept {
+        let gap = newest.sequence + 1..end;
+        let Some(next) = read_one_by_one(&stream, city, partition, gap).await? else {
             return Ok(());
+        };
+        Start::After(next.saturating_sub(1))
+    } else {
+        // It is too old, or it was lost and others may have its sequence and those before it.
+        Start::Since(newest.stored_at)
+    };
+    let spec = ScanSpec { stream: PINGS, filters: vec![subject], start, headers_only: false };
+    let mut scan = Scan::open(nats, spec).await?;
+    while let Some(stored) = scan.next().await?.filter(|stored| stored.sequence < end) {
+        replay_one(city, &stored);
+    }
+    Ok(())
+}
+
+/// Reads the first frames of a gap. Where to go on, if there are more.
+async fn read_one_by_one<I>(
+    stream: &Stream<I>,
+    city: &City,
+    partition: u32,
+    mut gap: Range<u64>,
+) -> anyhow::Result<Option<u64>> {
+    let subject = subject::ping(partition);
+    for _ in 0..FRAMES_ONE_BY_ONE {
+        if gap.is_empty() {
+            return Ok(None);
         }
-        let message = match stream.direct_get_next_for_subject(subject.clone(), Some(next)).await {
-            Ok(message) if message.sequence < end => message,
-            Ok(_) => return Ok(()),
-            Err(err) if err.kind() == DirectGetErrorKind::NotFound => return Ok(()),
+        let next = stream.direct_get_next_for_subject(subject.clone(), Some(gap.start)).await;
+        let message = match next {
+            Ok(message) if gap.contains(&message.sequence) => message,
+            Ok(_) => return Ok(None),
+            Err(err) if err.kind() == DirectGetErrorKind::NotFound => return Ok(None),
             Err(err) => return Err(err.into()),
         };
-        next = message.sequence + 1;
+        gap.start = message.sequence + 1;
         city.replay(&Frame {
             partition,
             sequence: message.sequence,
@@ -123,17 +153,7 @@ async fn catch_up(nats: &Nats, city: &City, end: u64, partition: u32) -> anyhow:
             payload: &message.payload,
         });
     }
-    let spec = ScanSpec {
-        stream: PINGS,
-        filters: vec![subject],
-        start: Start::After(next - 1),
-        headers_only: false,
-    };
-    let mut scan = Scan::open(nats, spec).await?;
-    while let Some(stored) = scan.next().await?.filter(|stored| stored.sequence < end) {
-        replay_one(city, &stored);
-    }
-    Ok(())
+    Ok(Some(gap.start))
 }
 
 /// Reads the last [`REPLAY`] without acks, and from farther back what nobody has counted yet. All
@@ -148,13 +168,8 @@ async fn replay(nats: &Nats, city: &City) -> anyhow::Result<()> {
         city.partitions.all().map(|partition| first_uncounted(&stream, city, partition)),
     )
     .await?;
-    let start = match uncounted.into_iter().flatten().min() {
-        Some(uncounted) if is_before(&stream, uncounted, recent).await? => {
-            Start::After(uncounted.saturating_sub(1))
-        }
-        Some(_) | None => Start::Since(recent),
-    };
-    read_through(nats, city, start, last).await?;
+    let since = uncounted.into_iter().flatten().fold(recent, Timestamp::min);
+    read_through(nats, city, Start::Since(since), last).await?;
     // What was stored before the start has been read, whether there was anything or not.
     city.partitions.all().for_each(|partition| city.has_read_up_to(partition, began));
     city.set_replayed();
@@ -168,37 +183,44 @@ async fn replay(nats: &Nats, city: &City) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a frame was stored before then; one that is gone was.
-async fn is_before<I>(stream: &Stream<I>, sequence: u64, then: Timestamp) -> anyhow::Result<bool> {
+/// When the frame that has this sequence was stored; none where it is gone.
+async fn stored_at<I>(stream: &Stream<I>, sequence: u64) -> anyhow::Result<Option<Timestamp>> {
     match stream.direct_get(sequence).await {
-        Ok(message) => Ok(Timestamp::from(message.time) < then),
-        Err(err) if err.kind() == DirectGetErrorKind::NotFound => Ok(true),
+        Ok(message) => Ok(Some(Timestamp::from(message.time))),
+        Err(err) if err.kind() == DirectGetErrorKind::NotFound => Ok(None),
         Err(err) => Err(err.into()),
     }
 }
 
-/// From which frame on a partition may hold what is in no count: after the newest that was counted,
-/// or where an owner died with frames in hand.
+/// Since when a partition may hold what is in no count: since the newest that was counted, or where an
+/// owner died with frames in hand.
 async fn first_uncounted<I>(
     stream: &Stream<I>,
     city: &City,
     partition: u32,
-) -> anyhow::Result<Option<u64>> {
-    let counted = city.reading(partition).map_or(0, |reading| reading.newest());
+) -> anyhow::Result<Option<Timestamp>> {
+    let counted = city.reading(partition).map(|reading| reading.newest()).unwrap_or_default();
     let stored = newest_stored(stream, partition).await?;
-    let after_counted = stored.filter(|stored| counted < *stored).map(|_| counted + 1);
+    let since_counted = stored.filter(|stored| counted < *stored).map(|_| counted.stored_at);
     let durable: PullConsumer = stream
         .get_consumer(&LOCATION_PINGS.durable(partition))
         .await
         .map_err(anyhow::Error::from_boxed)?;
     let info = durable.cached_info();
-    let in_hand = (info.num_ack_pending > 0).then_some(info.ack_floor.stream_sequence + 1);
-    Ok(after_counted.into_iter().chain(in_hand).min())
+    let in_hand = match info.num_ack_pending {
+        0 => None,
+        // What is gone was older than all that is there.
+        _ => Some(stored_at(stream, info.ack_floor.stream_sequence + 1).await?.unwrap_or_default()),
+    };
+    Ok(since_counted.into_iter().chain(in_hand).min())
 }
 
-async fn newest_stored<I>(stream: &Stream<I>, partition: u32) -> anyhow::Result<Option<u64>> {
+async fn newest_stored<I>(stream: &Stream<I>, partition: u32) -> anyhow::Result<Option<FrameId>> {
     match stream.direct_get_last_for_subject(subject::ping(partition)).await {
-        Ok(message) => Ok(Some(message.sequence)),
+        Ok(message) => Ok(Some(FrameId {
+            stored_at: Timestamp::from(message.time),
+            sequence: message.sequence,
+        })),
         Err(err) if err.kind() == DirectGetErrorKind::NotFound => Ok(None),
         Err(err) => Err(err.into()),
     }
@@ -251,8 +273,8 @@ async fn probe(nats: &Nats, city: &City, shutdown: CancellationToken) -> anyhow:
 async fn probe_one<I>(stream: &Stream<I>, city: &City, partition: u32, asked: Timestamp) {
     match newest_stored(stream, partition).await {
         Ok(stored) => {
-            let read = city.reading(partition).map_or(0, |reading| reading.newest());
-            if stored.unwrap_or(0) <= read {
+            let read = city.reading(partition).map(|reading| reading.newest()).unwrap_or_default();
+            if stored.is_none_or(|stored| stored <= read) {
                 city.has_read_up_to(partition, asked);
             }
         }

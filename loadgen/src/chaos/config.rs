@@ -113,7 +113,7 @@ const SHORT: Profile = Profile {
 const LONG: Profile = Profile {
     name: "long",
     quiet: Duration::from_secs(15),
-    storm: Duration::from_secs(25 * 60),
+    storm: Duration::from_secs(22 * 60),
     trials: 2,
     rides_per_minute: 300.0,
     cars: 2_000,

@@ -10,13 +10,14 @@ use common::clock::Timestamp;
 const RECENT_MAX: usize = 2048;
 
 /// A frame. A broker that crashes may lose the newest frames, since `PINGS` is not synced, and give
-/// their sequences to others; so a frame is known by when it was stored, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// their sequences to others; so a frame is known by when it was stored, too, and that is what orders
+/// them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FrameId {
-    /// In the stream.
-    pub sequence: u64,
     /// By the broker.
     pub stored_at: Timestamp,
+    /// In the stream.
+    pub sequence: u64,
 }
 
 /// The frames that were counted: all up to the floor, and the recent ones.
@@ -66,10 +67,10 @@ impl CountedFrames {
         is_another
     }
 
-    /// The newest frame counted; 0 before there is one.
+    /// The newest frame counted, which need not have the highest sequence; none is older than any.
     #[must_use]
-    pub fn newest(&self) -> u64 {
-        self.recent.back().map_or(self.floor, |newest| newest.sequence)
+    pub fn newest(&self) -> FrameId {
+        self.recent.iter().max().copied().unwrap_or_default()
     }
 
     /// Everything up to here was counted.

@@ -41,12 +41,23 @@ fn a_frame_that_got_the_sequence_of_a_lost_one_is_counted() {
 }
 
 #[test]
+fn the_newest_frame_is_the_one_that_was_stored_last() {
+    let mut before_the_crash = CountedFrames::default();
+    assert_eq!(before_the_crash.newest(), FrameId::default());
+    assert!((1..=9).all(|n| before_the_crash.take(frame(n, 10))));
+    let mut after_it = CountedFrames::restore(0, before_the_crash.recent().take(5));
+    assert!((6..=7).all(|n| after_it.take(frame(n, 20))));
+    assert_eq!(after_it.newest(), frame(7, 20));
+    assert!(before_the_crash.newest() < after_it.newest());
+}
+
+#[test]
 fn what_is_remembered_of_frames_is_bounded() {
     let mut frames = CountedFrames::default();
     for sequence in 1..100_000 {
         assert!(frames.take(frame(sequence * 7, 0)));
     }
     assert!(frames.recent().count() <= 2048);
-    assert_eq!(frames.newest(), 99_999 * 7);
+    assert_eq!(frames.newest(), frame(99_999 * 7, 0));
     assert!(!frames.take(frame(7, 0)) && !frames.take(frame(50_000 * 7, 0)));
 }
