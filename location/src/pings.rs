@@ -165,7 +165,7 @@ async fn replay(nats: &Nats, city: &City) -> anyhow::Result<()> {
     let stream = nats.admin.get_stream(PINGS).await?;
     let last = stream.cached_info().state.last_sequence;
     let uncounted = try_join_all(
-        city.partitions.all().map(|partition| first_uncounted(&stream, city, partition)),
+        city.partitions.all().map(|partition| uncounted_since(&stream, city, partition)),
     )
     .await?;
     let since = uncounted.into_iter().flatten().fold(recent, Timestamp::min);
@@ -194,7 +194,7 @@ async fn stored_at<I>(stream: &Stream<I>, sequence: u64) -> anyhow::Result<Optio
 
 /// Since when a partition may hold what is in no count: since the newest that was counted, or where an
 /// owner died with frames in hand.
-async fn first_uncounted<I>(
+async fn uncounted_since<I>(
     stream: &Stream<I>,
     city: &City,
     partition: u32,
