@@ -98,7 +98,7 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Connects as `name`, and learns what time the broker has if it can be asked already.
+    /// Connects as `name`. What time the broker has is known once it was asked.
     ///
     /// # Errors
     /// When the broker cannot be reached.

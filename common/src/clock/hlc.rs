@@ -25,6 +25,11 @@ impl Hlc {
         if millis > self.millis {
             return Self { millis, counter: 0 };
         }
+        self.next_logical()
+    }
+
+    /// Later than this.
+    pub(super) fn next_logical(self) -> Self {
         match self.counter.checked_add(1) {
             Some(counter) => Self { counter, ..self },
             None => Self { millis: self.millis.saturating_add(1), counter: 0 },

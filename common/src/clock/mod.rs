@@ -14,7 +14,7 @@ use std::{
     str::FromStr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -138,6 +138,8 @@ struct Shared {
     by_hand: Option<Arc<AtomicI64>>,
     /// Added to it, microseconds. Zero until the first reading.
     offset_us: AtomicI64,
+    /// There was a reading.
+    is_read: AtomicBool,
     readings: Mutex<Readings>,
     hlc: Mutex<Hlc>,
     refused: AtomicU64,
@@ -178,6 +180,7 @@ impl Clock {
         let mut readings = self.shared.readings.lock().unwrap_or_else(PoisonError::into_inner);
         let best_us = readings.add(Reading { at_us, offset_us, half_us });
         self.shared.offset_us.store(best_us, Ordering::Relaxed);
+        self.shared.is_read.store(true, Ordering::Release);
     }
 
     /// Broker time minus this machine's time, microseconds.
@@ -186,12 +189,14 @@ impl Clock {
         self.shared.offset_us.load(Ordering::Relaxed)
     }
 
-    /// The next hybrid logical time for a message that leaves.
+    /// The next hybrid logical time for a message that leaves. Until the first reading it is only
+    /// logical: a logical clock never goes back, so that one which had followed a wrong clock on the
+    /// wall would stay ahead of everybody for as long as that clock was.
     #[must_use]
     pub fn tick(&self) -> Hlc {
-        let now = self.now();
+        let is_read = self.shared.is_read.load(Ordering::Acquire);
         let mut hlc = self.hlc();
-        *hlc = hlc.next(now);
+        *hlc = if is_read { hlc.next(self.now()) } else { hlc.next_logical() };
         *hlc
     }
 

@@ -88,6 +88,7 @@ fn what_follows_a_message_is_ordered_after_it() {
 #[test]
 fn a_message_from_more_than_a_minute_ahead_is_counted_and_drags_nothing_along() {
     let (clock, _) = by_hand(BROKER_US);
+    clock.observe(Timestamp::from_micros(BROKER_US), Duration::ZERO);
     let millis = BROKER_US / 1000;
     clock.merge(Hlc { millis: millis + 60_001, counter: 0 });
     assert_eq!(clock.refused(), 1);
@@ -99,8 +100,18 @@ fn a_message_from_more_than_a_minute_ahead_is_counted_and_drags_nothing_along() 
 }
 
 #[test]
+fn a_machine_five_minutes_ahead_that_speaks_before_it_was_told_the_time_is_not_ahead_of_anybody() {
+    let (clock, _) = by_hand(BROKER_US + MINUTES_5_US);
+    let early = clock.tick();
+    assert!(clock.tick() > early);
+    clock.observe(Timestamp::from_micros(BROKER_US), Duration::ZERO);
+    assert_eq!(clock.tick(), Hlc { millis: BROKER_US / 1000, counter: 0 });
+}
+
+#[test]
 fn a_counter_that_is_used_up_goes_on_in_the_next_millisecond() {
     let (clock, _) = by_hand(BROKER_US);
+    clock.observe(Timestamp::from_micros(BROKER_US), Duration::ZERO);
     let last = Hlc { millis: BROKER_US / 1000, counter: u32::MAX };
     clock.merge(last);
     assert!(clock.tick() > last);
@@ -205,6 +216,7 @@ proptest! {
         jumps in proptest::collection::vec(-MINUTES_5_US..=MINUTES_5_US, 1..50),
     ) {
         let (clock, machine) = by_hand(BROKER_US);
+        clock.observe(Timestamp::from_micros(BROKER_US), Duration::ZERO);
         let mut before = clock.tick();
         for jump in jumps {
             machine.fetch_add(jump, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Reads what the broker stores and tells it, together with what phones do, in the order of time.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io::{self, Write},
     sync::{
         Mutex, PoisonError,
@@ -137,7 +137,7 @@ impl Teller {
         mut out: Box<dyn Write + Send>,
         over: CancellationToken,
     ) -> anyhow::Result<()> {
-        let mut said: HashMap<Uuid, String> = HashMap::new();
+        let mut story = Story::default();
         loop {
             let is_over = over.is_cancelled();
             // At the end everything is told that was heard.
@@ -147,8 +147,9 @@ impl Teller {
                 let delay = i64::try_from(TELL_AFTER.as_micros()).unwrap_or(0);
                 Timestamp::from_micros(machine_time().micros().saturating_sub(delay))
             };
-            for ((at, _), line) in self.take_until(until) {
-                print(&mut out, at, &line, &mut said)?;
+            let (ready, heard) = self.take_until(until);
+            for ((at, _), line) in ready {
+                story.tell(&mut out, at, line, &heard)?;
             }
             if is_over {
                 return Ok(());
@@ -157,10 +158,60 @@ impl Teller {
         }
     }
 
-    fn take_until(&self, until: Timestamp) -> BTreeMap<(Timestamp, u64), Line> {
+    /// The lines of before then, and the ids of all messages that were heard and are not told yet.
+    fn take_until(&self, until: Timestamp) -> (BTreeMap<(Timestamp, u64), Line>, HashSet<Uuid>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = waiting.values().filter_map(Line::id).collect();
         let later = waiting.split_off(&(until, 0));
-        std::mem::replace(&mut waiting, later)
+        (std::mem::replace(&mut waiting, later), heard)
+    }
+}
+
+impl Line {
+    fn id(&self) -> Option<Uuid> {
+        match self {
+            Self::Message(told) => Some(told.id),
+            Self::Person { .. } => None,
+        }
+    }
+
+    fn cause(&self) -> Option<Uuid> {
+        match self {
+            Self::Message(told) => told.cause,
+            Self::Person { .. } => None,
+        }
+    }
+}
+
+/// What was told already, and what waits for its cause.
+#[derive(Debug, Default)]
+struct Story {
+    said: HashMap<Uuid, String>,
+    held: HashMap<Uuid, Vec<(Timestamp, Line)>>,
+}
+
+impl Story {
+    /// Tells a line, or keeps it until its cause is told: what is stored has the broker's time, a
+    /// command the time that its sender takes for the broker's, which may be a little behind.
+    fn tell(
+        &mut self,
+        out: &mut dyn Write,
+        at: Timestamp,
+        line: Line,
+        heard: &HashSet<Uuid>,
+    ) -> io::Result<()> {
+        if let Some(cause) = line.cause().filter(|cause| self.comes_later(*cause, heard)) {
+            self.held.entry(cause).or_default().push((at, line));
+            return Ok(());
+        }
+        print(out, at, &line, &mut self.said)?;
+        let follows = line.id().and_then(|id| self.held.remove(&id)).unwrap_or_default();
+        follows.into_iter().try_for_each(|(at, line)| self.tell(out, at, line, heard))
+    }
+
+    fn comes_later(&self, message: Uuid, heard: &HashSet<Uuid>) -> bool {
+        let is_held = || self.held.values().flatten().any(|(_, line)| line.id() == Some(message));
+        !self.said.contains_key(&message) && (heard.contains(&message) || is_held())
     }
 }
 
@@ -283,5 +334,48 @@ fn print(
             }
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, Story, Teller, Told};
+    use common::clock::Timestamp;
+    use uuid::Uuid;
+
+    fn message(id: u128, kind: &str, cause: Option<u128>) -> Line {
+        Line::Message(Box::new(Told {
+            id: Uuid::from_u128(id),
+            place: String::new(),
+            subject: String::new(),
+            kind: kind.to_owned(),
+            by: String::new(),
+            cause: cause.map(Uuid::from_u128),
+            sentence: String::new(),
+            timer: None,
+        }))
+    }
+
+    #[test]
+    fn an_effect_is_told_after_its_cause_whatever_the_time_that_it_says() {
+        let (teller, mut story, mut out) = (Teller::new(true), Story::default(), Vec::new());
+        for (at, line) in [
+            (30, message(1, "cause", Some(9))),
+            (20, message(2, "effect", Some(1))),
+            (10, message(3, "effect-of-effect", Some(2))),
+        ] {
+            teller.add(Timestamp::from_micros(at), line);
+        }
+        for until in [15, 25, 35] {
+            let (ready, heard) = teller.take_until(Timestamp::from_micros(until));
+            for ((at, _), line) in ready {
+                story.tell(&mut out, at, line, &heard).unwrap();
+            }
+        }
+        let text = String::from_utf8(out).unwrap();
+        let kinds = ["cause", "effect", "effect-of-effect"];
+        let told: Vec<&str> = text.split_whitespace().filter(|word| kinds.contains(word)).collect();
+        // Each line also names the cause's kind, if that was told.
+        assert_eq!(told, ["cause", "effect", "cause", "effect-of-effect", "effect"]);
     }
 }
